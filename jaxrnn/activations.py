@@ -1,0 +1,51 @@
+"""The elementwise functions of cells, by name, so that a cell stays JSON and hashable."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """clip(x / 5 + 1/2, 0, 1): the piecewise linear gate (Courbariaux et al. 2015)."""
+    return jnp.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "hard_sigmoid": hard_sigmoid,
+    "identity": lambda x: x,
+}
+
+
+def check_activation(name: str) -> None:
+    """Raises a ValueError that lists the known names if `name` is none of them."""
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}"
+        )
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), by way of tanh: one transcendental, no overflow."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+def squash(z: Array, *functions: str) -> tuple[Array, ...]:
+    """Splits z `[..., n H]` into n blocks and puts each through "sigmoid" or "tanh".
+
+    All blocks share one tanh, because sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: written as
+    n activations of n slices, XLA computes the transcendentals several times over.
+    """
+    size = z.shape[-1] // len(functions)
+    slope = jnp.repeat(
+        jnp.array([0.5 if f == "sigmoid" else 1.0 for f in functions], z.dtype),
+        size,
+        total_repeat_length=z.shape[-1],
+    )
+    return tuple(
+        jnp.split(slope * jnp.tanh(slope * z) + (1 - slope), len(functions), axis=-1)
+    )

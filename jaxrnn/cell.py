@@ -1,0 +1,146 @@
+"""What a recurrence and a cell are.
+
+A cell is three pure functions of its parameters:
+
+    project(params, x)         -> u         what needs no past: all time steps at once
+    mix(params, carry)         -> r         what the past contributes: one product
+    gate(params, carry, u, r)  -> carry, y  elementwise arithmetic
+
+    recur = gate after mix                  step = recur after project
+
+The axis legend of the whole package: `T` time, `D` input features, `H` hidden units,
+`...` any number of batch axes, `V` vocabulary. `x` is one time step `[..., D]` and
+`xs` all of them `[T, ..., D]`; the same holds for `u`/`us` and `y`/`ys`.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+Params = TypeVar("Params")
+Carry = TypeVar("Carry")
+
+# How a composition runs one of its parts over all of time; `unroll` hands it over with
+# the masks, resets, direction and strategy of the call inside; `against=True` runs the part
+# the other way round in time.
+Run = Callable[..., tuple[Any, Array]]
+
+
+class Recurrence(abc.ABC, Generic[Params, Carry]):
+    """Anything `unroll` takes over time: a cell, or a composition of recurrences.
+
+    The instance holds sizes and other constants, never arrays, and every method is a
+    pure function of its arguments. Subclasses are frozen dataclasses: they print,
+    compare and hash by value, and are static arguments of `jax.jit`.
+    """
+
+    input_size: int  # D
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """The number of features of `y`."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
+        """Draws fresh parameters of type `dtype` from `key`."""
+
+    @abc.abstractmethod
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+        """The carry before the first step of a sequence, of the parameters' dtype."""
+
+    @abc.abstractmethod
+    def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
+        """One time step: x `[..., D]` to the next carry and y `[..., output_size]`."""
+
+
+class Composition(Recurrence[tuple, tuple]):
+    """A recurrence made of recurrences, which runs them one after the other.
+
+    Its params and its carry are tuples of its parts'.
+    """
+
+    @property
+    @abc.abstractmethod
+    def parts(self) -> tuple[Recurrence, ...]:
+        """The recurrences it is made of; the first one takes the inputs."""
+
+    @abc.abstractmethod
+    def over_time(
+        self, run: Run, params: tuple, carry: tuple, xs: Array
+    ) -> tuple[tuple, Array]:
+        """Runs the parts over all of time, each by one call of
+        `run(part, params, carry, xs, against=False) -> (carry, ys)`."""
+
+    @property
+    def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.parts[0].input_size
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple:
+        keys = jax.random.split(key, len(self.parts))
+        return tuple(
+            part.init(key, dtype) for part, key in zip(self.parts, keys, strict=True)
+        )
+
+    def initial_carry(self, params: tuple, batch_shape: tuple[int, ...] = ()) -> tuple:
+        return tuple(
+            part.initial_carry(part_params, batch_shape)
+            for part, part_params in zip(self.parts, params, strict=True)
+        )
+
+
+class Cell(Recurrence[Params, Carry]):
+    """A recurrence that is one step, repeated.
+
+    A subclass is a frozen dataclass with fields `input_size` and `hidden_size` that
+    defines `init`, `initial_carry`, `project`, and either `mix` and `gate` (then the
+    fast strategies serve it) or, where the recurrence does not split, `recur` itself.
+    """
+
+    hidden_size: int  # H
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "hidden_size"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"{type(self).__name__} needs {name} of 1 or more, got {size!r}"
+                )
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    @property
+    def splits(self) -> bool:
+        """Whether `recur` is `gate` after `mix`, which the `fused` strategy needs."""
+        return type(self).recur is Cell.recur
+
+    @abc.abstractmethod
+    def project(self, params: Params, x: Array) -> Any:
+        """x `[..., D]` to u: what of the step needs no past."""
+
+    def mix(self, params: Params, carry: Carry) -> Any:
+        """What the past contributes: the product that must wait for the carry."""
+        raise NotImplementedError(f"{type(self).__name__} defines no mix")
+
+    def gate(self, params: Params, carry: Carry, u: Any, r: Any) -> tuple[Carry, Array]:
+        """The elementwise rest of the step, from `project`'s u and `mix`'s r."""
+        raise NotImplementedError(f"{type(self).__name__} defines no gate")
+
+    def recur(self, params: Params, carry: Carry, u: Any) -> tuple[Carry, Array]:
+        """The part of the step that looks back."""
+        return self.gate(params, carry, u, self.mix(params, carry))
+
+    def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
+        return self.recur(params, carry, self.project(params, x))
+
+
+def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:
+    """Zeros `[*batch_shape, size]` in the dtype of `params`: a carry's usual start."""
+    return jnp.zeros((*batch_shape, size), jax.tree.leaves(params)[0].dtype)

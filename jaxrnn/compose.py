@@ -1,0 +1,165 @@
+"""Recurrences made of recurrences, nested in any way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Composition, Recurrence, Run
+
+
+@dataclass(frozen=True)
+class Stack(Composition):
+    """Recurrences on top of one another: the outputs of one are the inputs of the next.
+
+        y = part_n(... part_2(part_1(x)))
+
+    x `[..., input_size of the first]`, y `[..., output_size of the last]`. Params and
+    carry are tuples, one entry a part. A Stack of parts that step, steps. Raises
+    ValueError if it has no parts or the sizes of neighbours differ.
+    """
+
+    cells: tuple[Recurrence, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", tuple(self.cells))
+        if not self.cells:
+            raise ValueError("a Stack needs at least one recurrence, got none")
+        for below, above in zip(self.cells, self.cells[1:], strict=False):
+            if below.output_size != above.input_size:
+                raise ValueError(
+                    f"a Stack needs equal sizes between neighbours: {below} gives "
+                    f"{below.output_size}, {above} takes {above.input_size}"
+                )
+
+    @property
+    def parts(self) -> tuple[Recurrence, ...]:
+        return self.cells
+
+    @property
+    def output_size(self) -> int:
+        return self.cells[-1].output_size
+
+    def step(self, params: tuple, carry: tuple, x: Array) -> tuple[tuple, Array]:
+        return self._through(lambda part, p, c, x: part.step(p, c, x), params, carry, x)
+
+    def over_time(
+        self, run: Run, params: tuple, carry: tuple, xs: Array
+    ) -> tuple[tuple, Array]:
+        return self._through(run, params, carry, xs)
+
+    def _through(
+        self, each: Callable, params: tuple, carry: tuple, x: Array
+    ) -> tuple[tuple, Array]:
+        carries = []
+        for part, p, c in zip(self.cells, params, carry, strict=True):
+            c, x = each(part, p, c, x)
+            carries.append(c)
+        return tuple(carries), x
+
+
+MERGES: dict[str, Callable[[Array, Array], Array]] = {
+    "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
+    "sum": jnp.add,
+    "mean": lambda a, b: (a + b) / 2,
+    "product": jnp.multiply,
+}
+
+
+@dataclass(frozen=True)
+class Bidirectional(Composition):
+    """Two recurrences over the same inputs, one in each direction (Schuster & Paliwal 1997).
+
+        y_t = merge(forward y_t, backward y_t)
+
+    Params and carry are (forward, backward); the backward part's final carry is the one
+    after the first step. With masks and resets the backward part begins at the last
+    valid step and anew at the end of each sequence. `merge` is "concat", "sum", "mean"
+    or "product". It needs the future, so it has no `step`. Raises ValueError if the
+    sizes or the merge do not fit.
+    """
+
+    forward: Recurrence
+    backward: Recurrence
+    merge: Literal["concat", "sum", "mean", "product"] = "concat"
+
+    def __post_init__(self) -> None:
+        if self.merge not in MERGES:
+            raise ValueError(
+                f"unknown merge {self.merge!r}; known: {', '.join(MERGES)}"
+            )
+        if self.forward.input_size != self.backward.input_size:
+            raise ValueError(
+                "the directions of a Bidirectional need the same input size, got "
+                f"{self.forward.input_size} and {self.backward.input_size}"
+            )
+        if self.merge != "concat" and (
+            self.forward.output_size != self.backward.output_size
+        ):
+            raise ValueError(
+                f"merge {self.merge!r} needs the same output size in both directions, "
+                f"got {self.forward.output_size} and {self.backward.output_size}"
+            )
+
+    @property
+    def parts(self) -> tuple[Recurrence, ...]:
+        return self.forward, self.backward
+
+    @property
+    def output_size(self) -> int:
+        if self.merge == "concat":
+            return self.forward.output_size + self.backward.output_size
+        return self.forward.output_size
+
+    def step(self, params: tuple, carry: tuple, x: Array) -> tuple[tuple, Array]:
+        raise ValueError(
+            "a Bidirectional cannot step: its backward direction needs the future; "
+            "give the whole sequence to unroll"
+        )
+
+    def over_time(
+        self, run: Run, params: tuple, carry: tuple, xs: Array
+    ) -> tuple[tuple, Array]:
+        ahead, ys = run(self.forward, params[0], carry[0], xs)
+        back, ys_back = run(self.backward, params[1], carry[1], xs, against=True)
+        return (ahead, back), MERGES[self.merge](ys, ys_back)
+
+
+@dataclass(frozen=True)
+class Residual(Composition):
+    """A recurrence with a connection around it (He et al. 2016).
+
+        y = x + cell(x)
+
+    Params and carry are one-tuples of the cell's. Raises ValueError if the cell's output
+    size is not its input size.
+    """
+
+    cell: Recurrence
+
+    def __post_init__(self) -> None:
+        if self.cell.input_size != self.cell.output_size:
+            raise ValueError(
+                f"Residual needs equal input and output sizes, got "
+                f"{self.cell.input_size} and {self.cell.output_size}"
+            )
+
+    @property
+    def parts(self) -> tuple[Recurrence, ...]:
+        return (self.cell,)
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    def step(self, params: tuple, carry: tuple, x: Array) -> tuple[tuple, Array]:
+        inner, y = self.cell.step(params[0], carry[0], x)
+        return (inner,), x + y
+
+    def over_time(
+        self, run: Run, params: tuple, carry: tuple, xs: Array
+    ) -> tuple[tuple, Array]:
+        inner, ys = run(self.cell, params[0], carry[0], xs)
+        return (inner,), xs + ys

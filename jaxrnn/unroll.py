@@ -1,0 +1,190 @@
+"""Running a recurrence over time: entry checks, masks, resets, direction, strategy."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence
+from jaxrnn.strategies import fused, scan
+from jaxrnn.strategies.checkpoint import in_segments
+from jaxrnn.strategies.select import select
+
+# In the order of preference of "auto".
+STRATEGIES = {"fused": fused, "scan": scan}
+
+
+def unroll(
+    recurrence: Recurrence[Params, Carry],
+    params: Params,
+    xs: Array,
+    carry: Carry | None = None,
+    *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    reverse: bool = False,
+    strategy: str = "auto",
+    checkpoint_every: int | None = None,
+) -> tuple[Carry, Array]:
+    """Runs `recurrence` over the leading axis of `xs`.
+
+    Without masks and resets it equals
+
+        ys = []
+        for x in xs:
+            carry, y = recurrence.step(params, carry, x)
+            ys.append(y)
+        return carry, jnp.stack(ys)
+
+    xs `[T, ..., D]` gives ys `[T, ..., output_size]`; the axes between are batch axes.
+
+    carry: the carry before the first step; the initial carry if None.
+    mask `[T, ...]` bool: where False, the carry is held and y is zero, whatever x holds.
+        A row without a valid step returns the carry it began with.
+    reset `[T, ...]` bool: True where a new sequence begins; the carry is replaced by the
+        initial carry (not by the one passed in) before x is consumed, at a masked step
+        too.
+    reverse: from the last step to the first. `reset` still marks the first step of each
+        sequence in forward time; the carry is replaced at each sequence's last step.
+    strategy: "scan" (the reference), "fused" (deferred weight gradients, reverse mode
+        only) or "auto"; `explain` tells what "auto" takes and why.
+    checkpoint_every: keep one carry every so many steps for the derivative and
+        recompute between; memory O(T / k + k) instead of O(T).
+
+    Raises ValueError if a shape, a dtype or the strategy does not fit.
+    """
+    xs = jnp.asarray(xs)
+    batch_shape = _check_inputs(recurrence, xs, mask, reset, checkpoint_every)
+    if carry is None:
+        carry = recurrence.initial_carry(params, batch_shape)
+    else:
+        _check_carry(recurrence, params, carry, batch_shape)
+    # Padding may hold anything, NaN included: neither value nor gradient may see it.
+    xs = select(mask, xs, jnp.zeros_like(xs))
+
+    def run(part: Recurrence, params: Any, carry: Any, xs: Array, reverse: bool):
+        if not isinstance(part, Composition):
+            name, _ = _choose(part, strategy)
+            return _cell_over_time(
+                part, params, carry, xs, mask, reset, reverse, name, checkpoint_every
+            )
+
+        def run_part(inner, params, carry, xs, against: bool = False):
+            return run(inner, params, carry, xs, reverse != against)
+
+        carry, ys = part.over_time(run_part, params, carry, xs)
+        return carry, select(mask, ys, jnp.zeros_like(ys))
+
+    return run(recurrence, params, carry, xs, reverse)
+
+
+def explain(
+    recurrence: Recurrence, *arguments: Any, strategy: str = "auto", **options: Any
+) -> str:
+    """Says which strategy `unroll` takes with the same arguments, and why.
+
+    Only the recurrence and `strategy` matter today. Raises ValueError where `unroll`
+    would refuse the strategy.
+    """
+    if isinstance(recurrence, Composition):
+        return "\n".join(explain(p, strategy=strategy) for p in recurrence.parts)
+    name, why = _choose(recurrence, strategy)
+    return f"{type(recurrence).__name__}: {name}, because {why}"
+
+
+def length_mask(lengths: Array, length: int) -> Array:
+    """The mask `[T, ...]` of sequences of `lengths` `[...]`, padded to T = `length`."""
+    lengths = jnp.asarray(lengths)
+    times = jnp.arange(length).reshape((length,) + (1,) * lengths.ndim)
+    return times < lengths
+
+
+def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
+    """The name of the strategy that runs `cell`, and the reason."""
+    if strategy == "auto":
+        refusals = []
+        for name, candidate in STRATEGIES.items():
+            why_not = candidate.refusal(cell)
+            if why_not is None:
+                return name, "; ".join([candidate.WHY, *refusals])
+            refusals.append(f"{name} cannot serve it ({why_not})")
+    if strategy not in STRATEGIES:
+        raise ValueError(
+            f"unknown strategy {strategy!r}; known: auto, {', '.join(STRATEGIES)}"
+        )
+    why_not = STRATEGIES[strategy].refusal(cell)
+    if why_not is not None:
+        raise ValueError(
+            f"strategy {strategy!r} cannot serve {type(cell).__name__}: {why_not}"
+        )
+    return strategy, "it was asked for"
+
+
+# Compiled here, so that a call outside of any jit is compiled once for equal cells.
+@partial(jax.jit, static_argnames=("cell", "reverse", "strategy", "checkpoint_every"))
+def _cell_over_time(
+    cell, params, carry, xs, mask, reset, reverse, strategy, checkpoint_every
+):
+    start = cell.initial_carry(params, xs.shape[1:-1])
+    if reset is not None and reverse:
+        # The carry starts anew where, seen forward in time, a sequence ends.
+        reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
+
+    def run(carry, per_step):
+        xs, mask, reset = per_step
+        return STRATEGIES[strategy].over_time(
+            cell, params, start, carry, xs, mask, reset, reverse
+        )
+
+    if checkpoint_every is None:
+        return run(carry, (xs, mask, reset))
+    return in_segments(run, checkpoint_every, carry, (xs, mask, reset), reverse)
+
+
+def _check_inputs(
+    recurrence: Recurrence,
+    xs: Array,
+    mask: Array | None,
+    reset: Array | None,
+    checkpoint_every: int | None,
+) -> tuple[int, ...]:
+    """Returns the batch shape."""
+    if xs.ndim < 2 or xs.shape[0] == 0 or xs.shape[-1] != recurrence.input_size:
+        raise ValueError(
+            f"xs must be [T, ..., {recurrence.input_size}] with T of 1 or more for "
+            f"{recurrence}, got shape {list(xs.shape)}"
+        )
+    for name, flags in (("mask", mask), ("reset", reset)):
+        if flags is None:
+            continue
+        if flags.dtype != bool:
+            raise ValueError(f"{name} must be bool, got {flags.dtype}")
+        if flags.shape != xs.shape[:-1]:
+            raise ValueError(
+                f"{name} must be [T, ...] = {list(xs.shape[:-1])} for xs of shape "
+                f"{list(xs.shape)}, got {list(flags.shape)}"
+            )
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be 1 or more, got {checkpoint_every}")
+    return xs.shape[1:-1]
+
+
+def _check_carry(
+    recurrence: Recurrence, params: Any, carry: Any, batch_shape: tuple[int, ...]
+) -> None:
+    wanted = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch_shape), params)
+    if jax.tree.structure(carry) != jax.tree.structure(wanted):
+        raise ValueError(
+            f"carry must be {jax.tree.structure(wanted)} for {recurrence}, "
+            f"got {jax.tree.structure(carry)}"
+        )
+    for (path, want), got in zip(
+        jax.tree.leaves_with_path(wanted), jax.tree.leaves(carry), strict=True
+    ):
+        if jnp.shape(got) != want.shape or jnp.result_type(got) != want.dtype:
+            raise ValueError(
+                f"carry{jax.tree_util.keystr(path)} must be {want.dtype}"
+                f"{list(want.shape)}, got {jnp.result_type(got)}{list(jnp.shape(got))}"
+            )
