@@ -24,9 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def check_activation(name: str) -> None:
     """Raises a ValueError that lists the known names if `name` is none of them."""
     if name not in ACTIVATIONS:
-        raise ValueError(
-            f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}"
-        )
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
 
 
 def sigmoid(x: Array) -> Array:

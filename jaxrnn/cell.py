@@ -26,8 +26,8 @@ Params = TypeVar("Params")
 Carry = TypeVar("Carry")
 
 # How a composition runs one of its parts over all of time; `unroll` hands it over with
-# the masks, resets, direction and strategy of the call inside; `against=True` runs the part
-# the other way round in time.
+# the masks, resets, direction and strategy of the call inside; `against=True` runs the
+# part the other way round in time.
 Run = Callable[..., tuple[Any, Array]]
 
 

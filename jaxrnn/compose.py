@@ -70,7 +70,7 @@ MERGES: dict[str, Callable[[Array, Array], Array]] = {
 
 @dataclass(frozen=True)
 class Bidirectional(Composition):
-    """Two recurrences over the same inputs, one in each direction (Schuster & Paliwal 1997).
+    """Two recurrences, one in each direction of time (Schuster & Paliwal 1997).
 
         y_t = merge(forward y_t, backward y_t)
 
@@ -87,9 +87,7 @@ class Bidirectional(Composition):
 
     def __post_init__(self) -> None:
         if self.merge not in MERGES:
-            raise ValueError(
-                f"unknown merge {self.merge!r}; known: {', '.join(MERGES)}"
-            )
+            raise ValueError(f"unknown merge {self.merge!r}; known: {', '.join(MERGES)}")
         if self.forward.input_size != self.backward.input_size:
             raise ValueError(
                 "the directions of a Bidirectional need the same input size, got "

@@ -19,9 +19,7 @@ class NNXCell(nnx.RNNCellBase):
     `rngs.params()` in `dtype`.
     """
 
-    def __init__(
-        self, cell: Recurrence, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
-    ):
+    def __init__(self, cell: Recurrence, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.cell = cell
         self.params = _as_variables(cell.init(rngs.params(), dtype))
 

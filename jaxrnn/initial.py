@@ -16,8 +16,7 @@ def orthogonal(key: Array, size: int, blocks: int, dtype: DTypeLike) -> Array:
     """`[size, blocks * size]`: orthogonal squares side by side (Saxe et al. 2014)."""
     draw = jax.nn.initializers.orthogonal()
     squares = [
-        draw(key, (size, size), _drawn_in(dtype))
-        for key in jax.random.split(key, blocks)
+        draw(key, (size, size), _drawn_in(dtype)) for key in jax.random.split(key, blocks)
     ]
     return jnp.concatenate(squares, axis=-1).astype(dtype)
 

@@ -65,7 +65,7 @@ def unroll(
     xs = select(mask, xs, jnp.zeros_like(xs))
 
     def run(part: Recurrence, params: Any, carry: Any, xs: Array, reverse: bool):
-        if not isinstance(part, Composition):
+        if isinstance(part, Cell):
             name, _ = _choose(part, strategy)
             return _cell_over_time(
                 part, params, carry, xs, mask, reset, reverse, name, checkpoint_every
@@ -74,7 +74,7 @@ def unroll(
         def run_part(inner, params, carry, xs, against: bool = False):
             return run(inner, params, carry, xs, reverse != against)
 
-        carry, ys = part.over_time(run_part, params, carry, xs)
+        carry, ys = _composition(part).over_time(run_part, params, carry, xs)
         return carry, select(mask, ys, jnp.zeros_like(ys))
 
     return run(recurrence, params, carry, xs, reverse)
@@ -88,10 +88,12 @@ def explain(
     Only the recurrence and `strategy` matter today. Raises ValueError where `unroll`
     would refuse the strategy.
     """
-    if isinstance(recurrence, Composition):
-        return "\n".join(explain(p, strategy=strategy) for p in recurrence.parts)
-    name, why = _choose(recurrence, strategy)
-    return f"{type(recurrence).__name__}: {name}, because {why}"
+    if isinstance(recurrence, Cell):
+        name, why = _choose(recurrence, strategy)
+        return f"{type(recurrence).__name__}: {name}, because {why}"
+    return "\n".join(
+        explain(part, strategy=strategy) for part in _composition(recurrence).parts
+    )
 
 
 def length_mask(lengths: Array, length: int) -> Array:
@@ -99,6 +101,12 @@ def length_mask(lengths: Array, length: int) -> Array:
     lengths = jnp.asarray(lengths)
     times = jnp.arange(length).reshape((length,) + (1,) * lengths.ndim)
     return times < lengths
+
+
+def _composition(recurrence: Recurrence) -> Composition:
+    if isinstance(recurrence, Composition):
+        return recurrence
+    raise ValueError(f"a recurrence is a Cell or a Composition, got {recurrence!r}")
 
 
 def _choose(cell: Cell, strategy: str) -> tuple[str, str]:

@@ -56,9 +56,7 @@ def _forward(cell, reverse, params, start, carry, us, mask, reset):
         y = select(valid, y, jnp.zeros_like(y))
         return select(valid, after, carry), (y, carry, r)
 
-    last, (ys, carries, rs) = jax.lax.scan(
-        step, carry, (us, mask, reset), reverse=reverse
-    )
+    last, (ys, carries, rs) = jax.lax.scan(step, carry, (us, mask, reset), reverse=reverse)
     return (last, ys), (params, us, mask, reset, carries, rs)
 
 

@@ -19,8 +19,6 @@ def select(flags: Array | None, where_true: Tree, where_false: Tree) -> Tree:
         return where_true
 
     def choose(a: Array, b: Array) -> Array:
-        return jnp.where(
-            flags.reshape(flags.shape + (1,) * (a.ndim - flags.ndim)), a, b
-        )
+        return jnp.where(flags.reshape(flags.shape + (1,) * (a.ndim - flags.ndim)), a, b)
 
     return jax.tree.map(choose, where_true, where_false)
