@@ -1,0 +1,66 @@
+"""Equinox: `nn.LSTMCell` and `nn.GRUCell`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.convert.layout import as_array, counterpart
+from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
+from jaxrnn.lstm import LSTM, LSTMParams
+
+
+def from_equinox(cell: Any) -> tuple[Cell, Any]:
+    """A cell and its params from an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`.
+
+        cell, params = from_equinox(eqx.nn.GRUCell(64, 256, key=key))
+
+    `use_bias=False` becomes biases of zeros. Raises ValueError for anything else.
+    """
+    kind = type(cell).__name__
+    if kind not in ("LSTMCell", "GRUCell"):
+        raise ValueError(f"from_equinox takes an LSTMCell or a GRUCell, got {kind}")
+    w_x, w_h = as_array(cell.weight_ih).T, as_array(cell.weight_hh).T
+    input_size, hidden_size = w_x.shape[0], w_h.shape[0]
+    b = as_array(cell.bias) if cell.use_bias else jnp.zeros(w_x.shape[1], w_x.dtype)
+    if kind == "LSTMCell":
+        return LSTM(input_size, hidden_size), LSTMParams(w_x=w_x, w_h=w_h, b=b)
+    b_n = as_array(cell.bias_n) if cell.use_bias else jnp.zeros(hidden_size, w_x.dtype)
+    return GRU(input_size, hidden_size), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+
+
+def to_equinox(recurrence: Recurrence, params: Any) -> Any:
+    """The Equinox cell that computes the same.
+
+        eqx_cell = to_equinox(cell, params)              # cell: LSTM or GRU
+        h, c = eqx_cell(x, (h, c))                       # one step of an LSTM
+
+    `from_equinox` gives back exactly `params`. Raises ValueError for what Equinox has no
+    cell for: everything but `LSTM` and `GRU`.
+    """
+    return counterpart("Equinox", recurrence, WRITERS, REASONS)(recurrence, params)
+
+
+def _write_lstm(cell: LSTM, params: LSTMParams) -> Any:
+    import equinox as eqx
+
+    return eqx.tree_at(
+        lambda empty: (empty.weight_ih, empty.weight_hh, empty.bias),
+        eqx.nn.LSTMCell(cell.input_size, cell.hidden_size, key=jax.random.key(0)),
+        (params.w_x.T, params.w_h.T, params.b),
+    )
+
+
+def _write_gru(cell: GRU, params: GRUParams) -> Any:
+    import equinox as eqx
+
+    return eqx.tree_at(
+        lambda empty: (empty.weight_ih, empty.weight_hh, empty.bias, empty.bias_n),
+        eqx.nn.GRUCell(cell.input_size, cell.hidden_size, key=jax.random.key(0)),
+        (params.w_x.T, params.w_h.T, params.b, params.b_n),
+    )
+
+
+WRITERS = {LSTM: _write_lstm, GRU: _write_gru}
+REASONS = {ResetBeforeGRU: "its GRU resets after the product, another function"}

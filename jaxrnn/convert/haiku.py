@@ -1,0 +1,121 @@
+"""Haiku: `VanillaRNN`, `LSTM` and `GRU`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.convert.layout import as_array, counterpart, reorder
+from jaxrnn.elman import Elman, ElmanParams
+from jaxrnn.gru import GRU, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.lstm import LSTM, LSTMParams
+
+Tree = dict[str, dict[str, Array]]
+
+# Both are their own inverses.
+LSTM_ORDER = (0, 2, 1, 3)  # i, g, f, o
+GRU_ORDER = (1, 0, 2)  # z, r, a
+
+
+def from_haiku(params: Mapping[str, Any], name: str | None = None) -> tuple[Cell, Any]:
+    """A cell and its params from the params of a Haiku core.
+
+        cell, params = from_haiku(transformed.init(key, xs), "net/~/lstm")
+
+    `name` is the core's module name; without it `params` must hold one core alone. Haiku
+    adds 1 to the LSTM's forget gate at run time, which we keep in b; its GRU resets
+    before the product (a `ResetBeforeGRU`) and its z is our 1 - z, hence negated; its
+    VanillaRNN has ReLU. Raises ValueError where there is no such core.
+    """
+    modules = {
+        path: {leaf: as_array(x) for leaf, x in leaves.items()}
+        for path, leaves in sorted(params.items())
+        if name is None or path == name or path.startswith(name + "/")
+    }
+    match [(path.rpartition("/")[2], leaves) for path, leaves in modules.items()]:
+        case [(_, {"w_i": w_x, "w_h": w_h, "b": b})]:
+            return _read_gru(w_x, w_h, b)
+        case [("linear", {"w": w, "b": b})]:
+            return _read_lstm(w, b)
+        case [("linear", {"w": w_x, "b": b}), ("linear_1", {"w": w_h, **second})]:
+            return _read_elman(w_x, w_h, b + second.get("b", jnp.zeros_like(b)))
+    raise ValueError(
+        f"one VanillaRNN, LSTM or GRU is wanted under the name {name!r}, got the modules "
+        f"{sorted(params)}"
+    )
+
+
+def to_haiku(recurrence: Recurrence, params: Any, name: str | None = None) -> Tree:
+    """The params of the Haiku core that computes the same.
+
+        core = hk.transform(lambda x, state: hk.LSTM(256)(x, state))
+        y, state = core.apply(to_haiku(cell, params), None, x, state)
+
+    An `LSTM` becomes the module "lstm", a `ResetBeforeGRU` "gru", an `Elman` with ReLU
+    "vanilla_rnn" (its second bias zero), or whatever `name` says. `from_haiku` gives back
+    exactly `params`, except that an LSTM's forget bias outside 1/2 to 2 is rounded to
+    the precision of numbers near 1, since Haiku adds that 1. Raises ValueError for what
+    Haiku has no core for.
+    """
+    default, write = counterpart("Haiku", recurrence, WRITERS, REASONS)
+    return write(recurrence, params, default if name is None else name)
+
+
+def _forget(size: int, dtype: Any) -> Array:
+    """What Haiku adds to the gates i, f, g, o at run time."""
+    return jnp.zeros(4 * size, dtype).at[size : 2 * size].set(1)
+
+
+def _read_lstm(w: Array, b: Array) -> tuple[LSTM, LSTMParams]:
+    size = w.shape[1] // 4
+    w, b = reorder(w, LSTM_ORDER), reorder(b, LSTM_ORDER) + _forget(size, b.dtype)
+    return LSTM(w.shape[0] - size, size), LSTMParams(w_x=w[:-size], w_h=w[-size:], b=b)
+
+
+def _read_gru(
+    w_x: Array, w_h: Array, b: Array
+) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
+    w_x, w_h, b = (_negate_z(reorder(x, GRU_ORDER)) for x in (w_x, w_h, b))
+    cell = ResetBeforeGRU(w_x.shape[0], w_h.shape[0])
+    return cell, ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
+
+
+def _read_elman(w_x: Array, w_h: Array, b: Array) -> tuple[Elman, ElmanParams]:
+    cell = Elman(w_x.shape[0], w_h.shape[0], "relu")
+    return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b)
+
+
+def _negate_z(x: Array) -> Array:
+    r, z, n = jnp.split(x, 3, axis=-1)
+    return jnp.concatenate([r, -z, n], axis=-1)
+
+
+def _write_lstm(cell: LSTM, params: LSTMParams, name: str) -> Tree:
+    w = jnp.concatenate([params.w_x, params.w_h])
+    b = params.b - _forget(cell.hidden_size, params.b.dtype)
+    linear = {"w": reorder(w, LSTM_ORDER), "b": reorder(b, LSTM_ORDER)}
+    return {f"{name}/linear": linear}
+
+
+def _write_gru(cell: ResetBeforeGRU, params: ResetBeforeGRUParams, name: str) -> Tree:
+    w_i, w_h, b = (reorder(_negate_z(x), GRU_ORDER) for x in params)
+    return {name: {"w_i": w_i, "w_h": w_h, "b": b}}
+
+
+def _write_elman(cell: Elman, params: ElmanParams, name: str) -> Tree:
+    if cell.activation != "relu":
+        raise ValueError(f"Haiku cannot hold {cell}: its VanillaRNN has ReLU only")
+    return {
+        f"{name}/linear": {"w": params.w_x, "b": params.b},
+        f"{name}/linear_1": {"w": params.w_h, "b": jnp.zeros_like(params.b)},
+    }
+
+
+WRITERS = {
+    LSTM: ("lstm", _write_lstm),
+    ResetBeforeGRU: ("gru", _write_gru),
+    Elman: ("vanilla_rnn", _write_elman),
+}
+REASONS = {GRU: "its GRU resets before the product, another function"}

@@ -1,0 +1,190 @@
+"""Keras 3: `LSTM`, `GRU`, `SimpleRNN` and `Bidirectional`, on any backend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.compose import Bidirectional, Stack
+from jaxrnn.convert.layout import (
+    as_array,
+    counterpart,
+    merge_biases,
+    reorder,
+    split_biases,
+)
+from jaxrnn.elman import Elman, ElmanParams
+from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.lstm import LSTM, LSTMParams
+
+MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "product"}
+# Keras's hard_sigmoid is another function than ours: its slope is 1/6.
+ACTIVATIONS = {
+    "tanh": "tanh",
+    "relu": "relu",
+    "sigmoid": "sigmoid",
+    "linear": "identity",
+}
+GRU_ORDER = (1, 0, 2)  # z, r, h; its own inverse
+
+
+def from_keras(layer: Any) -> tuple[Recurrence, Any]:
+    """A recurrence and its params from built Keras layers.
+
+        recurrence, params = from_keras(model.get_layer("bidirectional"))
+        recurrence, params = from_keras([model.layers[1], model.layers[2]])
+
+    An `LSTM` layer becomes an LSTM, `GRU` a GRU (`reset_after=True`, the default) or a
+    ResetBeforeGRU, `SimpleRNN` an Elman, `Bidirectional` a Bidirectional with the same
+    merge, `StackedRNNCells` in an `RNN` or a list of layers a Stack. `use_bias=False`
+    becomes a bias of zeros. Dropout is not carried over. Raises ValueError for any other
+    layer, for activations that our cells do not have, and for `go_backwards=True`
+    outside a Bidirectional (that is `unroll(..., reverse=True)`).
+    """
+    if isinstance(layer, Sequence):
+        return _stack([from_keras(one) for one in layer])
+    if hasattr(layer, "merge_mode"):
+        return _read_bidirectional(layer)
+    if getattr(layer, "go_backwards", False):
+        raise ValueError(
+            f"{layer.name} runs backwards (go_backwards=True), which a recurrence cannot "
+            "say: convert a layer without it and use unroll(..., reverse=True)"
+        )
+    return _read_cell(getattr(layer, "cell", layer))
+
+
+def to_keras(recurrence: Recurrence, params: Any) -> list:
+    """The weights of the Keras layer that computes the same, as `set_weights` takes them.
+
+        layer.set_weights(to_keras(recurrence, params))
+
+    Arrays of NumPy; for a `Bidirectional` the forward layer's and then the backward
+    layer's; for a `Stack` a list of such lists, one a layer (`StackedRNNCells` take them
+    chained into one). The layer must have a bias and, for a `ResetBeforeGRU`,
+    `reset_after=False`. `from_keras` gives back exactly `params`. Raises ValueError for
+    what Keras has no layer for.
+    """
+    if isinstance(recurrence, Stack):
+        parts = zip(recurrence.cells, params, strict=True)
+        return [to_keras(part, part_params) for part, part_params in parts]
+    if isinstance(recurrence, Bidirectional):
+        forward, backward = recurrence.parts
+        return _write(forward, params[0]) + _write(backward, params[1])
+    return _write(recurrence, params)
+
+
+def _stack(parts: list[tuple[Recurrence, Any]]) -> tuple[Stack, tuple]:
+    recurrences, params = zip(*parts, strict=True)
+    return Stack(recurrences), params
+
+
+def _read_bidirectional(layer: Any) -> tuple[Bidirectional, tuple]:
+    if layer.merge_mode not in MERGES or layer.forward_layer.go_backwards:
+        raise ValueError(
+            f"{layer.name} must merge by one of {', '.join(MERGES)} and have the forward "
+            f"direction first, got merge_mode={layer.merge_mode!r} and "
+            f"go_backwards={layer.forward_layer.go_backwards} in the forward layer"
+        )
+    forward, forward_params = _read_cell(layer.forward_layer.cell)
+    backward, backward_params = _read_cell(layer.backward_layer.cell)
+    merged = Bidirectional(forward, backward, MERGES[layer.merge_mode])  # pyright: ignore
+    return merged, (forward_params, backward_params)
+
+
+def _read_cell(cell: Any) -> tuple[Recurrence, Any]:
+    if hasattr(cell, "cells"):
+        return _stack([_read_cell(one) for one in cell.cells])
+    kind = type(cell).__name__
+    if kind not in READERS:
+        raise ValueError(f"from_keras takes LSTM, GRU and SimpleRNN layers, got {kind}")
+    if not cell.built:
+        raise ValueError(f"{cell.name} has no weights yet: build it first")
+    config = cell.get_config()
+    if kind != "SimpleRNNCell":
+        _check_activations(kind, config)
+    w_x, w_h = _value(cell.kernel), _value(cell.recurrent_kernel)
+    b = None if cell.bias is None else _value(cell.bias)
+    return READERS[kind](config, w_x, w_h, b)
+
+
+def _value(variable: Any) -> Array:
+    return as_array(getattr(variable, "value", variable))
+
+
+def _check_activations(kind: str, config: dict[str, Any]) -> None:
+    given = config["activation"], config["recurrent_activation"]
+    if given != ("tanh", "sigmoid"):
+        raise ValueError(
+            f"our cells have activation 'tanh' and recurrent_activation 'sigmoid', this "
+            f"{kind} has {given[0]!r} and {given[1]!r}"
+        )
+
+
+def _read_lstm(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
+    b = jnp.zeros(w_x.shape[1], w_x.dtype) if b is None else b
+    cell = LSTM(w_x.shape[0], w_h.shape[0])
+    return cell, LSTMParams(w_x=w_x, w_h=w_h, b=b)
+
+
+def _read_gru(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
+    sizes = w_x.shape[0], w_h.shape[0]
+    two = config["reset_after"]
+    if b is None:
+        b = jnp.zeros((2, w_x.shape[1]) if two else w_x.shape[1], w_x.dtype)
+    w_x, w_h, b = (reorder(x, GRU_ORDER) for x in (w_x, w_h, b))
+    if not two:
+        return ResetBeforeGRU(*sizes), ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
+    b, b_n = merge_biases(*b)
+    return GRU(*sizes), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+
+
+def _read_elman(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
+    name = config["activation"]
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(
+            f"the activation {name!r} of this SimpleRNN is none of those of an Elman: "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    b = jnp.zeros(w_x.shape[1], w_x.dtype) if b is None else b
+    cell = Elman(w_x.shape[0], w_h.shape[0], ACTIVATIONS[name])
+    return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b)
+
+
+READERS = {"LSTMCell": _read_lstm, "GRUCell": _read_gru, "SimpleRNNCell": _read_elman}
+
+
+def _write(recurrence: Recurrence, params: Any) -> list[np.ndarray]:
+    weights = counterpart("Keras", recurrence, WRITERS, {})(recurrence, params)
+    return [np.array(x) for x in weights]
+
+
+def _write_as_they_are(cell: Cell, params: Any) -> list[Array]:
+    return [params.w_x, params.w_h, params.b]
+
+
+def _write_gru(cell: GRU, params: GRUParams) -> list[Array]:
+    b = jnp.stack(split_biases(params.b, params.b_n))
+    return [reorder(x, GRU_ORDER) for x in (params.w_x, params.w_h, b)]
+
+
+def _write_reset_before_gru(
+    cell: ResetBeforeGRU, params: ResetBeforeGRUParams
+) -> list[Array]:
+    return [reorder(x, GRU_ORDER) for x in params]
+
+
+def _write_elman(cell: Elman, params: ElmanParams) -> list[Array]:
+    if cell.activation not in ACTIVATIONS.values():
+        raise ValueError(f"Keras cannot hold {cell}: its {cell.activation} is another")
+    return _write_as_they_are(cell, params)
+
+
+WRITERS = {
+    LSTM: _write_as_they_are,
+    GRU: _write_gru,
+    ResetBeforeGRU: _write_reset_before_gru,
+    Elman: _write_elman,
+}
