@@ -18,6 +18,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "hard_sigmoid": hard_sigmoid,
     "identity": lambda x: x,
+    # The logistic function stretched to a range, as Hochreiter & Schmidhuber 1997 use it.
+    "logistic[-1,1]": lambda x: jnp.tanh(0.5 * x),
+    "logistic[-2,2]": lambda x: 2 * jnp.tanh(0.5 * x),
 }
 
 

@@ -122,3 +122,53 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         n = jnp.tanh(u[..., gates:] + (reset * carry.h) @ params.w_h[:, gates:])
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
+
+
+class MinimalGRUParams(NamedTuple):
+    w_x: Array  # [D, 2H]  gates side by side, in the order f, n
+    w_h: Array  # [H, 2H]
+    b: Array  # [2H]
+
+
+@dataclass(frozen=True)
+class MinimalGRU(Cell[MinimalGRUParams, GRUCarry]):
+    """Minimal gated unit: one gate does the work of two (MGU: Zhou et al. 2016).
+
+        f = sigmoid(x W_xf + h W_hf + b_f)
+        n = tanh(x W_xn + (f h) W_hn + b_n)
+        h' = (1 - f) h + f n                                                   y = h'
+
+    x `[..., D]`, h and y `[..., H]`, all in the dtype of the parameters. Two products
+    follow one another in a step, so the `fused` strategy does not serve it. Raises
+    ValueError for a size below 1.
+    """
+
+    input_size: int
+    hidden_size: int
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MinimalGRUParams:
+        key_x, key_h = jax.random.split(key)
+        size = self.hidden_size
+        return MinimalGRUParams(
+            w_x=lecun_normal(key_x, self.input_size, 2 * size, dtype),
+            w_h=orthogonal(key_h, size, 2, dtype),
+            b=jnp.zeros(2 * size, dtype),
+        )
+
+    def initial_carry(
+        self, params: MinimalGRUParams, batch_shape: tuple[int, ...] = ()
+    ) -> GRUCarry:
+        return GRUCarry(zeros(params, batch_shape, self.hidden_size))
+
+    def project(self, params: MinimalGRUParams, x: Array) -> Array:
+        return x @ params.w_x + params.b
+
+    def recur(
+        self, params: MinimalGRUParams, carry: GRUCarry, u: Array
+    ) -> tuple[GRUCarry, Array]:
+        w_f, w_n = jnp.split(params.w_h, 2, axis=-1)
+        u_f, u_n = jnp.split(u, 2, axis=-1)
+        f = sigmoid(u_f + carry.h @ w_f)
+        n = jnp.tanh(u_n + (f * carry.h) @ w_n)
+        h = (1 - f) * carry.h + f * n
+        return GRUCarry(h), h

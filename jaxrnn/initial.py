@@ -12,15 +12,27 @@ def lecun_normal(key: Array, rows: int, columns: int, dtype: DTypeLike) -> Array
     return draw(key, (rows, columns), _drawn_in(dtype)).astype(dtype)
 
 
-def orthogonal(key: Array, size: int, blocks: int, dtype: DTypeLike) -> Array:
-    """`[size, blocks * size]`: orthogonal squares side by side (Saxe et al. 2014)."""
+def orthogonal(
+    key: Array, size: int, blocks: int, dtype: DTypeLike, columns: int | None = None
+) -> Array:
+    """`[size, blocks * columns]`: orthogonal blocks side by side (Saxe et al. 2014).
+
+    A block is square unless `columns` says otherwise; then its shorter side is
+    orthonormal.
+    """
     draw = jax.nn.initializers.orthogonal()
-    squares = [
-        draw(key, (size, size), _drawn_in(dtype)) for key in jax.random.split(key, blocks)
-    ]
-    return jnp.concatenate(squares, axis=-1).astype(dtype)
+    shape = (size, columns or size)
+    parts = [draw(key, shape, _drawn_in(dtype)) for key in jax.random.split(key, blocks)]
+    return jnp.concatenate(parts, axis=-1).astype(dtype)
+
+
+def uniform(
+    key: Array, shape: tuple[int, ...], low: float, high: float, dtype: DTypeLike
+) -> Array:
+    """Uniform between `low` and `high`, the same numbers in every dtype."""
+    return jax.random.uniform(key, shape, _drawn_in(dtype), low, high).astype(dtype)
 
 
 def _drawn_in(dtype: DTypeLike) -> DTypeLike:
     # The QR decomposition behind `orthogonal` does not exist in bfloat16.
-    return jnp.promote_types(dtype, jnp.float32)
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
