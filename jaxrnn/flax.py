@@ -94,7 +94,7 @@ class RNN(nnx.Module):
     ) -> tuple[Any, Array]:
         return unroll(
             self.recurrence,
-            _as_arrays(self.params),
+            self.arrays(),
             xs,
             carry,
             mask=mask,
@@ -104,7 +104,11 @@ class RNN(nnx.Module):
         )
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        return self.recurrence.initial_carry(_as_arrays(self.params), batch_shape)
+        return self.recurrence.initial_carry(self.arrays(), batch_shape)
+
+    def arrays(self) -> Any:
+        """The parameters as the recurrence takes them."""
+        return _as_arrays(self.params)
 
 
 def _as_variables(params: Any) -> Any:

@@ -1,0 +1,134 @@
+"""What a language model run is made of, and the presets."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Config:
+    """A recurrent language model, its text and its training."""
+
+    data: Path | None = None
+    """A text file, or a folder with train, valid and test files (.xz and .gz too);
+    without it, the source code of Python's own standard library."""
+    run_dir: Path = Path("runs/language_model")
+    """Where the run is kept; the same folder again goes on where it stopped."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """What to do with a run that is already in the folder."""
+    seed: int = 0
+
+    tokens: Literal["character", "byte", "word"] = "character"
+    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    """Shares of a single text file for training, validation and test, in its order."""
+    batch_size: int = 32
+    """Lanes of text read side by side."""
+    sequence_length: int = 64
+    """Steps of truncated backpropagation through time."""
+
+    cell: str = "lstm"
+    """The name of any cell of jaxrnn in small letters: lstm, gru, elman, ..."""
+    layers: int = 1
+    hidden_size: int = 256
+    embedding_size: int = 64
+    dropout: float = 0.0
+    dropout_over_time: Literal["each", "shared"] = "each"
+    """A mask for every time step, or one for all of them."""
+    tied: bool = False
+    """Use the embedding as the output layer's weights."""
+    uniform_init: float | None = None
+    """Draw all parameters uniformly from +- this, instead of each layer's own way."""
+
+    steps: int = 4000
+    optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
+    learning_rate: float = 3e-3
+    schedule: Literal["constant", "cosine", "stairs"] = "cosine"
+    warmup: int = 0
+    """Steps of linear growth of the learning rate."""
+    decay_begin: int = 1
+    """stairs: the step of the first decay."""
+    decay_every: int = 1
+    """stairs: steps between decays."""
+    decay: float = 0.5
+    """stairs: the factor of each decay."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """The largest norm of the gradient."""
+
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 50
+    sample_length: int = 600
+    """Tokens of the sample at the end."""
+
+
+_BASE = Config()
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "demo": (
+        "A few minutes on a laptop: learns to write Python from Python's own source.",
+        replace(
+            _BASE,
+            run_dir=Path("runs/demo"),
+            tokens="byte",
+            hidden_size=384,
+            steps=2400,
+            warmup=50,
+        ),
+    ),
+    "char": (
+        "Characters of a small text such as tinyshakespeare, in about a minute.",
+        replace(
+            _BASE,
+            run_dir=Path("runs/char"),
+            split=(0.9, 0.1, 0.0),
+            dropout=0.25,
+            steps=3000,
+            weight_decay=0.05,
+            warmup=50,
+        ),
+    ),
+    "ptb-small": (
+        "The small model of Zaremba et al. 2014 on Penn Treebank words.",
+        replace(
+            _BASE,
+            run_dir=Path("runs/ptb-small"),
+            tokens="word",
+            batch_size=20,
+            sequence_length=20,
+            layers=2,
+            hidden_size=200,
+            embedding_size=200,
+            uniform_init=0.1,
+            # The paper sums the loss over its 20 steps where this takes the mean: 20 times
+            # the learning rate and a 20th of the clip (5) are the same updates.
+            optimiser="sgd",
+            learning_rate=20.0,
+            clip=0.25,
+            schedule="stairs",
+            steps=13 * 2323,
+            decay_begin=4 * 2323,
+            decay_every=2323,
+            eval_every=2323,
+            checkpoint_every=1000,
+            log_every=100,
+        ),
+    ),
+    "tiny": (
+        "Seconds: for the tests.",
+        replace(
+            _BASE,
+            run_dir=Path("runs/tiny"),
+            batch_size=8,
+            sequence_length=16,
+            hidden_size=16,
+            embedding_size=8,
+            dropout=0.1,
+            steps=60,
+            eval_every=20,
+            checkpoint_every=20,
+            log_every=10,
+            sample_length=80,
+        ),
+    ),
+}

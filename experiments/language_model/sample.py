@@ -1,0 +1,80 @@
+"""Writes text with a trained language model.
+
+python -m experiments.language_model.sample runs/demo --prompt "def " --length 500
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments.language_model.run import load
+from experiments.language_model.text import Tokenizer
+from jaxrnn.models import LanguageModel, Sampling, sample
+from jaxrnn.training.command import refusals
+
+
+@dataclass(frozen=True)
+class Options:
+    """Writes text with a trained language model."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    prompt: str = "\n"
+    """The text to go on from; it is printed too."""
+    length: int = 500
+    """Tokens to write."""
+    temperature: float = 0.8
+    """Below 1 the likely gets likelier; 0 always takes the likeliest token."""
+    top_k: int | None = None
+    """Choose among the k likeliest tokens only."""
+    top_p: float | None = None
+    """Choose among the fewest tokens that together have this probability."""
+    samples: int = 1
+    """Texts to write side by side."""
+    seed: int = 0
+
+
+def write(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    length: int,
+    how: Sampling,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+) -> list[str]:
+    """`samples` texts that begin with `prompt`; raises ValueError if that is empty."""
+    if samples < 1:
+        raise ValueError(f"samples must be 1 or more, got {samples}")
+    tokens = tokenizer.encode(prompt.encode())
+    columns = jnp.asarray(np.tile(tokens[:, None], (1, samples)), jnp.int32)
+    written = np.asarray(sample(model, columns, length, jax.random.key(seed), how))
+    return [
+        tokenizer.decode(np.concatenate([tokens, written[:, column]]))
+        for column in range(samples)
+    ]
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    with refusals():
+        model, tokenizer, _ = load(options.run_dir)
+        texts = write(
+            model,
+            tokenizer,
+            options.prompt,
+            options.length,
+            Sampling(options.temperature, options.top_k, options.top_p),
+            samples=options.samples,
+            seed=options.seed,
+        )
+    print(("\n" + "-" * 72 + "\n").join(texts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""From a config to a model, its optimiser, its loss and its evaluation."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import jaxrnn
+from experiments.language_model.config import Config
+from jaxrnn.models import LanguageModel
+from jaxrnn.strategies.select import select
+from jaxrnn.training.data import TokenBatch, TokenLanes
+from jaxrnn.training.optimiser import make_optimiser, make_schedule
+from jaxrnn.training.run import Task
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_mesh, place_batch
+
+CELLS: dict[str, Callable[..., jaxrnn.Cell]] = {
+    name.lower(): cell
+    for name, cell in vars(jaxrnn).items()
+    if isinstance(cell, type)
+    and issubclass(cell, jaxrnn.Cell)
+    and list(inspect.signature(cell).parameters)[:2] == ["input_size", "hidden_size"]
+}
+
+
+def make_model(config: Config, vocabulary_size: int) -> LanguageModel:
+    """Raises ValueError if the config names no cell or its sizes do not fit."""
+    if config.cell.lower() not in CELLS:
+        raise ValueError(f"unknown cell {config.cell!r}; known: {', '.join(CELLS)}")
+    layers, width = [], config.embedding_size
+    for _ in range(config.layers):
+        layers.append(CELLS[config.cell.lower()](width, config.hidden_size))
+        width = layers[-1].output_size
+    model = LanguageModel(
+        vocabulary_size,
+        config.embedding_size,
+        layers,
+        dropout=config.dropout,
+        dropout_over_time=config.dropout_over_time,
+        tied=config.tied,
+        rngs=nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 0)),
+    )
+    if config.uniform_init is not None:
+        _draw_uniformly(model, config.uniform_init, config.seed)
+    return model
+
+
+def make_training(config: Config) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    schedule = make_schedule(
+        config.schedule,
+        config.learning_rate,
+        steps=config.steps,
+        warmup=config.warmup,
+        decay_begin=config.decay_begin,
+        decay_every=config.decay_every,
+        decay=config.decay,
+    )
+    optimiser = make_optimiser(config.optimiser, schedule, config.weight_decay, config.clip)
+    return optimiser, schedule
+
+
+def initial_state(config: Config, vocabulary_size: int) -> tuple[nnx.GraphDef, TrainState]:
+    graph, params = nnx.split(make_model(config, vocabulary_size))
+    carry = nnx.merge(graph, params).initial_carry((config.batch_size,))
+    optimiser, _ = make_training(config)
+    return graph, TrainState.create(params, optimiser, carry, config.seed)
+
+
+def make_task(config: Config, tokens: dict[str, np.ndarray], vocabulary_size: int) -> Task:
+    """Learning to predict `tokens["train"]`; raises ValueError if something is off."""
+    lanes = {
+        name: TokenLanes(split, config.batch_size, config.sequence_length)
+        for name, split in tokens.items()
+    }
+    graph, state = initial_state(config, vocabulary_size)
+    optimiser, schedule = make_training(config)
+    return Task(
+        state=state,
+        loss=make_loss(graph),
+        optimiser=optimiser,
+        schedule=schedule,
+        batch=lanes["train"].batch,
+        evaluate=make_evaluate(graph, lanes["valid"]),
+        test=make_evaluate(graph, lanes["test"]) if "test" in lanes else None,
+        unit=config.tokens,
+        tokens_per_step=config.batch_size * config.sequence_length,
+    )
+
+
+def make_loss(graph: nnx.GraphDef):
+    """Mean nats a token of a batch, and the carry after it; pure in `params`."""
+
+    def loss(
+        params: Any, carry: Any, batch: TokenBatch[Array], key: Array
+    ) -> tuple[Array, Any]:
+        nats, carry = _nats(nnx.merge(graph, params), carry, batch, key)
+        return jnp.mean(nats), carry
+
+    return loss
+
+
+def make_evaluate(graph: nnx.GraphDef, lanes: TokenLanes) -> Callable[[Any], float]:
+    """Returns `evaluate(params)`: mean nats a token over a whole split, every token once,
+    the carry kept from batch to batch."""
+    mesh = make_mesh()
+
+    @jax.jit
+    def add(params: Any, carry: Any, batch: TokenBatch[Array]) -> tuple[Array, Any]:
+        nats, carry = _nats(nnx.merge(graph, params), carry, batch, key=None)
+        return jnp.sum(jnp.where(batch.mask, nats, 0)), carry
+
+    def evaluate(params: Any) -> float:
+        carry = nnx.merge(graph, params).initial_carry((lanes.lanes,))
+        total, tokens = 0.0, 0
+        for batch in lanes.every_token():
+            nats, carry = add(params, carry, place_batch(batch, mesh))
+            total += float(nats)
+            tokens += int(batch.mask.sum())
+        return total / tokens
+
+    return evaluate
+
+
+def _nats(
+    model: LanguageModel, carry: Any, batch: TokenBatch[Array], key: Array | None
+) -> tuple[Array, Any]:
+    start = model.initial_carry(batch.fresh.shape)
+    carry, logits = model(batch.inputs, select(batch.fresh, start, carry), key=key)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+    return nats, carry
+
+
+def _draw_uniformly(model: LanguageModel, bound: float, seed: int) -> None:
+    params = nnx.state(model, nnx.Param)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), len(leaves))
+    drawn = [
+        jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    nnx.update(model, jax.tree.unflatten(structure, drawn))

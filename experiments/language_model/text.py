@@ -1,0 +1,150 @@
+"""Text to tokens: where it comes from, how it is split, what a token is."""
+
+import gzip
+import hashlib
+import json
+import lzma
+import sysconfig
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SPLITS = ("train", "valid", "test")
+UNKNOWN = "<unk>"
+END_OF_LINE = "<eos>"
+
+
+def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[str, bytes]:
+    """The bytes of each split; `test` is missing where there is none.
+
+    A file is cut by `shares` in its order; a folder has one file a split, known by its
+    name; None is Python's standard library. Raises ValueError if there is no such text.
+    """
+    if data is None:
+        return _standard_library()
+    if data.is_dir():
+        return _folder(data)
+    if not data.is_file():
+        raise ValueError(f"no text at {data}: --data takes a file or a folder")
+    return _cut(_read(data), shares)
+
+
+def digest(splits: dict[str, bytes]) -> str:
+    """SHA-256 over the names and contents of the splits."""
+    whole = hashlib.sha256()
+    for name in sorted(splits):
+        whole.update(f"{name} {len(splits[name])}\n".encode())
+        whole.update(splits[name])
+    return whole.hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(content)
+    if path.suffix == ".gz":
+        return gzip.decompress(content)
+    return content
+
+
+def _cut(text: bytes, shares: tuple[float, float, float]) -> dict[str, bytes]:
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0 or shares[1] == 0:
+        raise ValueError(
+            f"split needs three shares that add up to 1, training and validation above 0, "
+            f"got {shares}"
+        )
+    # Cut between characters, not between the bytes of one.
+    characters = text.decode()
+    first = round(shares[0] * len(characters))
+    second = first + round(shares[1] * len(characters))
+    parts = characters[:first], characters[first:second], characters[second:]
+    return {name: part.encode() for name, part in zip(SPLITS, parts, strict=True) if part}
+
+
+def _folder(folder: Path) -> dict[str, bytes]:
+    splits = {}
+    for name in SPLITS:
+        found = sorted(p for p in folder.iterdir() if p.is_file() and name in p.name)
+        if len(found) > 1:
+            names = ", ".join(p.name for p in found)
+            raise ValueError(f"{folder} has several files for {name!r}: {names}")
+        if found:
+            splits[name] = _read(found[0])
+        elif name != "test":
+            raise ValueError(f"{folder} has no file with {name!r} in its name")
+    return splits
+
+
+def _standard_library() -> dict[str, bytes]:
+    """Every module of the standard library, tests left out, one file in 20 for validation
+    and one for test, by a hash of its name: a file stays in its split in every version."""
+    root = Path(sysconfig.get_path("stdlib"))
+    left_out = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3"}
+    splits: dict[str, list[bytes]] = {name: [] for name in SPLITS}
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if left_out.isdisjoint(name.parts):
+            place = hashlib.sha256(name.as_posix().encode()).digest()[0] % 20
+            split = {0: "valid", 1: "test"}.get(place, "train")
+            splits[split].append(path.read_bytes())
+    return {name: b"\n".join(files) for name, files in splits.items()}
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Characters, bytes or words to numbers and back; a word ends at white space, a line
+    at `<eos>`. What was not seen in training is `<unk>`."""
+
+    kind: str
+    symbols: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, text: bytes) -> "Tokenizer":
+        """The tokenizer of a training text, its symbols from frequent to rare."""
+        if kind == "byte":
+            return cls(kind)
+        counts = Counter(_split(kind, text.decode()))
+        counts.setdefault(UNKNOWN, 0)
+        ordered = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+        return cls(kind, tuple(ordered))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        stored = json.loads(path.read_text())
+        return cls(stored["kind"], tuple(stored["symbols"]))
+
+    def save(self, path: Path) -> None:
+        stored = {"kind": self.kind, "symbols": self.symbols}
+        path.write_text(json.dumps(stored, ensure_ascii=False, indent=0))
+
+    @property
+    def size(self) -> int:
+        return 256 if self.kind == "byte" else len(self.symbols)
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """`[N]`, in the smallest unsigned type that holds the vocabulary."""
+        dtype = np.min_scalar_type(self.size - 1)
+        if self.kind == "byte":
+            return np.frombuffer(text, np.uint8)
+        numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        unknown = numbers[UNKNOWN]
+        symbols = _split(self.kind, text.decode())
+        return np.array([numbers.get(symbol, unknown) for symbol in symbols], dtype)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        if self.kind == "byte":
+            return bytes(tokens.astype(np.uint8)).decode(errors="replace")
+        symbols = (self.symbols[number] for number in tokens)
+        if self.kind == "character":
+            return "".join(symbols)
+        return (
+            " ".join(symbols).replace(f" {END_OF_LINE} ", "\n").replace(END_OF_LINE, "\n")
+        )
+
+
+def _split(kind: str, text: str) -> list[str] | str:
+    if kind == "character":
+        return text
+    return [word for line in text.splitlines() for word in (*line.split(), END_OF_LINE)]

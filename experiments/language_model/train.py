@@ -1,0 +1,76 @@
+"""Trains a recurrent language model.
+
+    python -m experiments.language_model.train demo
+    python -m experiments.language_model.train char --data input.txt --cell gru
+    python -m experiments.language_model.train ptb-small --data ptb/ --run-dir runs/ptb
+
+Interrupt it at any time; the same command goes on where it stopped and ends with the
+same bits.
+"""
+
+import shlex
+import sys
+from contextlib import ExitStack
+
+import tyro
+
+from experiments.language_model.config import PRESETS, Config
+from experiments.language_model.run import describe, load
+from experiments.language_model.sample import write
+from experiments.language_model.task import make_task
+from experiments.language_model.text import Tokenizer, read_splits
+from jaxrnn.models import Sampling
+from jaxrnn.training.command import refusals
+from jaxrnn.training.loop import Plan
+from jaxrnn.training.run import Run
+from jaxrnn.training.stop import StopRequest
+
+# What may differ between two starts of one run without changing a bit of its result.
+FREE = frozenset(
+    {"run_dir", "data", "resume", "checkpoint_every", "log_every", "sample_length"}
+)
+
+
+def main() -> None:
+    config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        with refusals():
+            run, tokenizer = open_run(config)
+            stack.enter_context(run)
+            tokenizer.save(run.directory.tokenizer)
+        if not run.train(stop):
+            assert stop.signal is not None
+            print(f"stopped at step {int(run.state.step)}; go on with: {_this_command()}")
+            sys.exit(128 + stop.signal)
+        run.finish()
+    _show(config)
+
+
+def open_run(config: Config) -> tuple[Run, Tokenizer]:
+    """Raises ValueError if the text, the options or the run folder do not fit."""
+    splits = read_splits(config.data, config.split)
+    tokenizer = Tokenizer.of(config.tokens, splits["train"])
+    tokens = {name: tokenizer.encode(text) for name, text in splits.items()}
+    plan = Plan(config.steps, config.eval_every, config.checkpoint_every, config.log_every)
+    task = make_task(config, tokens, tokenizer.size)
+    run = Run(task, plan, config.run_dir, describe(config, splits), config.resume, FREE)
+    return run, tokenizer
+
+
+def _show(config: Config) -> None:
+    model, tokenizer, _ = load(config.run_dir)
+    how = Sampling(temperature=0.8)
+    (text,) = write(model, tokenizer, "\n", config.sample_length, how, seed=config.seed)
+    print(f"\n{text}\n")
+    python = "python -m experiments.language_model"
+    print(f"sample: {python}.sample {shlex.quote(str(config.run_dir))} --length 500")
+    print(f"resume: {_this_command()}")
+
+
+def _this_command() -> str:
+    return shlex.join(["python", "-m", "experiments.language_model.train", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

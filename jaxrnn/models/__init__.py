@@ -1,0 +1,4 @@
+"""Flax NNX models made of recurrences."""
+
+from jaxrnn.models.language_model import LanguageModel as LanguageModel
+from jaxrnn.models.sampling import Sampling as Sampling, sample as sample

@@ -1,0 +1,134 @@
+"""A recurrent language model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.flax import RNN
+
+
+class LanguageModel(nnx.Module):
+    """Predicts each token from those before it.
+
+        x = embedding[token]
+        y = layer_n(... layer_1(x)), with dropout after the embedding and every layer
+        logits = y W + b
+
+    `model(tokens, carry=None, *, key=None) -> (carry, logits)` with tokens `[T, ...]` int,
+    logits `[T, ..., V]`, and the carry a tuple, one entry a layer. Dropout happens only if
+    a `key` is given. `reset` and `mask` `[T, ...]` are those of `unroll`.
+
+    layers: the recurrences, from the embedding upwards.
+    dropout: the share of features dropped.
+    dropout_over_time: "each" draws a mask for every time step (Zaremba et al. 2014),
+        "shared" one for all of them (Gal & Ghahramani 2016).
+    tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
+        2017), with a linear map between where their widths differ.
+
+    Raises ValueError if the sizes of neighbours differ or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_size: int,
+        layers: Sequence[Recurrence],
+        *,
+        rngs: nnx.Rngs,
+        dropout: float = 0.0,
+        dropout_over_time: str = "each",
+        tied: bool = False,
+    ):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if dropout_over_time not in ("each", "shared"):
+            raise ValueError(
+                f"dropout_over_time must be 'each' or 'shared', got {dropout_over_time!r}"
+            )
+        width = embedding_size
+        for layer in layers:
+            if layer.input_size != width:
+                raise ValueError(f"{layer} takes {layer.input_size} features, not {width}")
+            width = layer.output_size
+
+        self.embedding = nnx.Embed(vocabulary_size, embedding_size, rngs=rngs)
+        self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
+        self.dropout = nnx.Dropout(
+            dropout, broadcast_dims=(0,) if dropout_over_time == "shared" else ()
+        )
+        self.tied = tied
+        if tied:
+            self.narrow = (
+                nnx.Linear(width, embedding_size, use_bias=False, rngs=rngs)
+                if width != embedding_size
+                else None
+            )
+            self.bias = nnx.Param(jnp.zeros(vocabulary_size))
+        else:
+            self.output = nnx.Linear(width, vocabulary_size, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Array,
+        carry: Any = None,
+        *,
+        key: Array | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Any, Array]:
+        keys = [None] * (len(self.layers) + 1)
+        if key is not None:
+            keys = list(jax.random.split(key, len(keys)))
+        carries = carry if carry is not None else (None,) * len(self.layers)
+
+        xs = self._drop(self.embedding(tokens), keys[0])
+        after = []
+        for layer, before, layer_key in zip(self.layers, carries, keys[1:], strict=True):
+            before, xs = layer(xs, before, mask=mask, reset=reset)
+            xs = self._drop(xs, layer_key)
+            after.append(before)
+        return tuple(after), self._logits(xs)
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The carry before the first token, one entry a layer."""
+        return tuple(layer.initial_carry(batch_shape) for layer in self.layers)
+
+    def stepper(self):
+        """`step(carry, tokens) -> (carry, logits)` for one time step, made for a loop.
+
+        What the first layer computes from a token does not depend on the past, so it is
+        computed here once for every token of the vocabulary and looked up in the loop.
+        """
+        table = self.embedding.embedding[...]
+        first, *others = self.layers
+        lowest = first.recurrence
+        if isinstance(lowest, Cell):
+            table, enter = lowest.project(first.arrays(), table), lowest.recur
+        else:
+            enter = lowest.step
+
+        def step(carry: Any, tokens: Array) -> tuple[Any, Array]:
+            x = jax.tree.map(lambda rows: rows[tokens], table)
+            inner, y = enter(first.arrays(), carry[0], x)
+            after = [inner]
+            for layer, before in zip(others, carry[1:], strict=True):
+                before, y = layer.recurrence.step(layer.arrays(), before, y)
+                after.append(before)
+            return tuple(after), self._logits(y)
+
+        return step
+
+    def _drop(self, xs: Array, key: Array | None) -> Array:
+        return xs if key is None else self.dropout(xs, rngs=key)
+
+    def _logits(self, ys: Array) -> Array:
+        if not self.tied:
+            return self.output(ys)
+        if self.narrow is not None:
+            ys = self.narrow(ys)
+        return self.embedding.attend(ys) + self.bias[...]

@@ -1,0 +1,16 @@
+"""The manners of a command line: a refusal is one sentence and exit code 2."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turns a ValueError about what the user asked for into one sentence, without a
+    traceback. Training itself stays outside: an error there is ours, not the user's."""
+    try:
+        yield
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

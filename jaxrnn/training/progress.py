@@ -1,0 +1,78 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+import math
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
+
+    `unit` is what the loss is counted in, such as "character": characters and bytes are
+    shown as bits, all else as perplexity. `seconds` were spent before. A context manager.
+    """
+
+    def __init__(
+        self, steps: int, done: int, tokens_per_step: int, unit: str, seconds: float = 0.0
+    ) -> None:
+        self.steps, self.done, self.unit = steps, done, unit
+        self.tokens_per_step = tokens_per_step
+        self._began, self._done_before, self._seconds_before = (
+            time.monotonic(),
+            done,
+            seconds,
+        )
+        self.bar = tqdm(
+            total=steps,
+            initial=done,
+            disable=not sys.stderr.isatty(),
+            unit="step",
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run so far, in all its starts, evaluations and saving included."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def training(self, step: int, loss: float, learning_rate: float) -> None:
+        self.done = step
+        shown = (
+            f"loss {loss:.3f}  {quality(loss, self.unit)}  lr {learning_rate:.2e}  "
+            f"{self._steps_per_second() * self.tokens_per_step:,.0f} tokens/s"
+        )
+        if self.bar.disable:
+            left = tqdm.format_interval((self.steps - step) / self._steps_per_second())
+            print(f"step {step}/{self.steps}  {shown}  {left} left", flush=True)
+        else:
+            self.bar.set_postfix_str(shown, refresh=False)
+            self.bar.update(step - self.bar.n)
+
+    def evaluation(self, step: int, loss: float, best: bool) -> None:
+        mark = "  best so far" if best else ""
+        shown = f"valid loss {loss:.4f}  {quality(loss, self.unit)}{mark}"
+        self.say(f"step {step}/{self.steps}  {shown}")
+
+    def say(self, text: str) -> None:
+        """One line that the bar does not overwrite."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _steps_per_second(self) -> float:
+        """Of this start of the run."""
+        return (self.done - self._done_before) / (time.monotonic() - self._began)
+
+
+def quality(loss: float, unit: str) -> str:
+    """A loss in nats as people of the field read it."""
+    if unit in ("character", "byte"):
+        return f"{loss / math.log(2):.3f} bits/{unit}"
+    return f"perplexity {math.exp(min(loss, 700)):.2f}"
