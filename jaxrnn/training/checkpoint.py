@@ -1,40 +1,47 @@
 """The checkpoint store: atomic, asynchronous, verified on every restore.
 
-A step on disk is a folder `checkpoints/STEP`, written by Orbax in one atomic commit:
-`state`, the leaves of the training state as a flat dictionary of NumPy arrays, and
-`meta`, a small JSON with a SHA-256 of every leaf and of itself. Nothing in it depends
-on how many devices wrote it.
+A step on disk is a folder `checkpoints/STEP` that Orbax writes in one atomic commit:
+`state` holds the leaves of the training state as NumPy arrays by path, `meta` a small
+JSON with a SHA-256 of every leaf and of itself. Nothing in it depends on the number of
+devices or processes.
 """
 
-import hashlib
 import json
 import math
+import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from jaxrnn.training.digest import (
-    Leaf,
-    digest_leaf,
-    host_leaves,
-    is_key,
-    key_impl,
-    path_name,
-    plain_data,
+from jaxrnn.training.digest import Leaf, host_leaves
+from jaxrnn.training.saved_step import (
+    FORMAT,
+    CheckpointError,
+    Saved,
+    describe,
+    digest_json,
+    first_line,
+    place,
+    read_step,
+    without_barriers,
 )
-
-FORMAT = 1
-
-
-class CheckpointError(ValueError):
-    """No checkpoint can be saved or restored, for the reason in the message."""
+from jaxrnn.training.step_folders import (
+    KeepBest,
+    best,
+    newest,
+    quarantine,
+    set_aside,
+    settle,
+    step_folders,
+)
 
 
 class Restored(NamedTuple):
@@ -44,23 +51,28 @@ class Restored(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of one run, the newest and the best of them kept.
+    """The checkpoints of one run: the newest `keep_latest` and the best `keep_best`.
 
-    `save` returns as soon as the state is copied to the host; the write goes on in the
-    background, and an error in it is raised by the next call. Leaving the `with` block
-    waits for the write in flight.
+    `save` returns as soon as the state is copied to the host; a background thread
+    digests and writes it, and what goes wrong there is raised by the next call. Leaving
+    the `with` block waits for that thread. A store that only restores changes nothing on
+    disk but to set damaged steps aside, so it may read while another process trains.
+
+    With several processes all of them call every method in the same order; the first
+    one writes. One process may write to a run at a time: see `RunLock`.
     """
 
-    def __init__(self, run_dir: Path, *, keep_latest: int = 2, keep_best: int = 1):
+    def __init__(self, run_dir: Path, *, keep_latest: int = 2, keep_best: int = 1) -> None:
         if keep_latest < 1 or keep_best < 0:
             raise ValueError(
-                "keep_latest must be at least 1 and keep_best at least 0, "
+                "keep_latest must be 1 or more and keep_best 0 or more, "
                 f"got {keep_latest} and {keep_best}"
             )
         self.root = Path(run_dir).absolute() / "checkpoints"
-        self._keep_latest = keep_latest
-        self._keep_best = keep_best
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._policy = checkpoint_managers.AnyPreservationPolicy(
+            [checkpoint_managers.LatestN(keep_latest), KeepBest(self.root, keep_best)]
+        )
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
         self._manager: ocp.CheckpointManager | None = None
 
@@ -78,157 +90,161 @@ class CheckpointStore:
         loss: float | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
+        """Saves `state` as `step`, with the JSON dictionary `record` in the same commit.
+
+        The lowest `loss` is the best; a step without one, or with one that is not finite,
+        is never the best. The state's memory may be donated once this returns. A step at
+        or below the newest begins a new history: the steps from it on go once it is saved.
+        Raises ValueError for a leaf that is not an array and CheckpointError for a save
+        that failed before.
+        """
         self.wait()
-        # The caller may donate the state to its next step as soon as this returns.
         leaves = {
             path: Leaf(leaf.dtype, np.array(leaf.data))
             for path, leaf in host_leaves(state).items()
         }
-        if loss is not None and not math.isfinite(loss):
-            loss = None
-        meta = {"format": FORMAT, "step": step, "loss": loss, "record": record or {}}
-        meta = json.loads(json.dumps(meta))
+        meta = {
+            "format": FORMAT,
+            "step": int(step),
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "record": record or {},
+        }
+        meta = json.loads(json.dumps(meta))  # a copy, as it will be read
         if jax.process_index() == 0:
-            self._saving = self._writer.submit(self._write, step, leaves, meta)
+            self._saving = self._writer.submit(self._write, leaves, meta)
 
     def restore(self, like: Any) -> Restored | None:
-        """The newest good step."""
-        for step in reversed(self.steps()):
-            folder = self.root / str(step)
-            try:
-                leaves, meta = read_step(folder)
-            except CheckpointError:
-                raise
-            except Exception as error:
-                warnings.warn(f"{folder} is damaged: {error}", stacklevel=2)
-                continue
-            return Restored(step, place(leaves, like), meta["record"])
-        return None
+        """The newest good step, or None if nothing was ever saved.
+
+        The state has the structure, dtypes, shapes and shardings of `like`, a tree of
+        arrays or ShapeDtypeStructs. A damaged step is moved to `quarantine` with a warning
+        and the next older one taken. Raises CheckpointError if no step is good, or if the
+        step is good but of another structure, dtype or shape than `like`.
+        """
+        return self._restore(like, newest)
 
     def restore_best(self, like: Any) -> Restored | None:
-        losses = {}
-        for step in self.steps():
-            _, meta = read_step(self.root / str(step))
-            if meta["loss"] is not None:
-                losses[step] = meta["loss"]
-        if not losses:
-            return None
-        best = min(losses, key=lambda step: (losses[step], -step))
-        leaves, meta = read_step(self.root / str(best))
-        return Restored(best, place(leaves, like), meta["record"])
+        """The good step of the lowest loss, or None if none was saved with a loss."""
+        return self._restore(like, best)
 
     def steps(self) -> list[int]:
+        """The steps on disk, ascending; that they are good shows when they are read."""
         self.wait()
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            int(entry.name) for entry in self.root.iterdir() if entry.name.isdecimal()
-        )
+        return sorted(step_folders(self.root))
 
     def wait(self) -> None:
-        saving, self._saving = self._saving, None
-        if saving is not None:
-            saving.result()
+        """Returns when the last save is on disk, or raises CheckpointError if it failed."""
+        self._finish()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("the last checkpoint is on disk")
 
     def close(self) -> None:
+        """Waits for the save in flight and ends the background thread."""
         try:
-            self.wait()
+            self._finish()
         finally:
             self._writer.shutdown()
             if self._manager is not None:
                 self._manager.close()
 
-    def _write(self, step: int, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
-        if self._manager is None:
-            self._manager = self._open()
+    def _finish(self) -> None:
+        if self._saving is None:
+            return
+        try:
+            self._saving.result()
+        finally:
+            # Not when interrupted in the wait: its outcome is still to be told.
+            if self._saving.done():
+                self._saving = None
+
+    def _write(self, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
+        step = meta["step"]
         meta["leaves"] = {path: describe(leaf) for path, leaf in leaves.items()}
         meta["sha256"] = digest_json(meta)
-        arrays = {path: leaf.data for path, leaf in leaves.items() if leaf.data.size}
-        self._manager.reload()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)
-            ),
-            metrics=None if meta["loss"] is None else {"loss": meta["loss"]},
-            force=True,
-        )
+        try:
+            if self._manager is None:
+                self._manager = self._open()
+            settle(self.root)
+            set_aside(self.root, step)
+            self._manager.reload()
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(
+                        # Orbax refuses empty arrays; their shape in the JSON says all.
+                        {path: leaf.data for path, leaf in leaves.items() if leaf.data.size}
+                    ),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+                force=True,
+            )
+            settle(self.root)
+        except Exception as error:
+            # The next save opens another manager, which clears what this one left.
+            self._manager = None
+            raise CheckpointError(
+                f"step {step} could not be saved in {self.root}: {first_line(error)}"
+            ) from error
 
     def _open(self) -> ocp.CheckpointManager:
-        best = checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics["loss"],
-            reverse=True,
-            n=self._keep_best,
-            keep_checkpoints_without_metrics=False,
-        )
-        latest = checkpoint_managers.LatestN(self._keep_latest)
+        self.root.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(
             self.root,
             options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics["loss"],
-                best_mode="min",
+                create=False,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [latest, best]
-                ),
+                todelete_subdir="trash",
+                preservation_policy=self._policy,
+                multiprocessing_options=without_barriers(),
             ),
         )
 
-
-def describe(leaf: Leaf) -> dict[str, Any]:
-    return {
-        "dtype": leaf.dtype,
-        "shape": list(leaf.data.shape),
-        "sha256": digest_leaf(leaf),
-    }
-
-
-def digest_json(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def read_step(folder: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
-    """The leaves and the JSON of one step, every digest checked."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        saved = reader.restore(
-            folder,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
-            ),
-        )
-    meta = dict(saved["meta"])
-    if meta.pop("sha256", None) != digest_json(meta):
-        raise ValueError("the digest of its JSON differs")
-    leaves = {}
-    for path, about in meta["leaves"].items():
-        data = saved["state"].get(path)
-        if data is None:
-            data = np.zeros(about["shape"], about["dtype"])
-        leaves[path] = Leaf(about["dtype"], data)
-        if describe(leaves[path]) != about:
-            raise ValueError(f"the digest of {path} differs")
-    return leaves, meta
-
-
-def place(leaves: dict[str, Leaf], like: Any) -> Any:
-    """The saved leaves in the tree, dtypes, shapes and shardings of `like`."""
-
-    def place_leaf(path: tuple[Any, ...], wanted: Any) -> Any:
-        name = path_name(path)
-        dtype, data = leaves[name]
-        shape = jax.eval_shape(plain_data, wanted).shape
-        if (dtype, data.shape) != (str(wanted.dtype), shape):
+    def _restore(
+        self, like: Any, choose: Callable[[dict[int, Path]], int | None]
+    ) -> Restored | None:
+        self.wait()
+        saved = self._first_good(choose) if jax.process_index() == 0 else None
+        if jax.process_count() > 1:
+            mine = np.int32(-1 if saved is None else saved.meta["step"])
+            step = int(multihost_utils.broadcast_one_to_all(mine))
+            if step >= 0 and saved is None:
+                saved = read_step(step_folders(self.root)[step])
+        if saved is None:
+            return None
+        step = saved.meta["step"]
+        try:
+            state = place(saved.leaves, like)
+        except CheckpointError as error:
             raise CheckpointError(
-                f"{name} was saved as {dtype}{list(data.shape)}, "
-                f"wanted {wanted.dtype}{list(shape)}"
-            )
-        if isinstance(wanted, np.ndarray):
-            return data
-        sharding = wanted.sharding if getattr(wanted, "committed", True) else None
-        if is_key(wanted):
-            keys = jax.random.wrap_key_data(jnp.asarray(data), impl=key_impl(wanted))
-            return jax.device_put(keys, sharding)
-        return jax.device_put(data, sharding)
+                f"step {step} in {self.root} does not fit: {error}"
+            ) from None
+        return Restored(step, state, saved.meta["record"])
 
-    return jax.tree_util.tree_map_with_path(place_leaf, like)
+    def _first_good(self, choose: Callable[[dict[int, Path]], int | None]) -> Saved | None:
+        damaged = set()
+        while True:
+            # Listed anew each time: a process that trains may have deleted steps.
+            folders = step_folders(self.root)
+            step = choose({n: folders[n] for n in folders if n not in damaged})
+            if step is None:
+                break
+            try:
+                return read_step(folders[step])
+            except (CheckpointError, MemoryError):
+                raise
+            except Exception as error:
+                if os.path.lexists(folders[step]):
+                    damaged.add(step)
+                    outcome = quarantine(folders[step], self.root)
+                    warnings.warn(
+                        f"checkpoint {folders[step]} is damaged and {outcome}: "
+                        f"{first_line(error)}",
+                        stacklevel=4,
+                    )
+        if damaged or (not folders and (self.root / "quarantine").is_dir()):
+            raise CheckpointError(
+                f"no good checkpoint is left in {self.root}; the damaged ones are kept in "
+                "quarantine"
+            )
+        return None

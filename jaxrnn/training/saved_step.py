@@ -1,0 +1,138 @@
+"""One step on disk: reading it with every digest checked, and placing it on devices."""
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxrnn.training.digest import (
+    Leaf,
+    digest_leaf,
+    is_key,
+    key_impl,
+    path_name,
+    plain_data,
+)
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be saved or restored, for the reason in the message."""
+
+
+class Saved(NamedTuple):
+    """One step as it is on disk, its digests checked."""
+
+    leaves: dict[str, Leaf]
+    meta: dict[str, Any]
+
+
+def read_step(folder: Path) -> Saved:
+    """The step in `folder`. Raises for anything missing, altered or unreadable."""
+    refuse_links(folder)
+    meta = read_meta(folder)
+    if meta["format"] != FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {meta['format']}; this version reads {FORMAT}"
+        )
+    if folder.name != str(meta["step"]):
+        raise ValueError(f"it was saved as step {meta['step']}")
+    with ocp.StandardCheckpointer(multiprocessing_options=without_barriers()) as reader:
+        arrays = reader.restore(folder / "state")
+    leaves = {}
+    for path, about in meta["leaves"].items():
+        data = arrays[path] if path in arrays else empty(**about)
+        leaves[path] = Leaf(about["dtype"], data)
+        if describe(leaves[path]) != about:
+            raise ValueError(f"the digest of {path} differs")
+    return Saved(leaves, meta)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises ValueError for anything but plain files and folders, itself included."""
+    for path in [folder, *folder.rglob("*")]:
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError(
+                f"{path.relative_to(folder.parent)} is a link or a special file"
+            )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    meta = json.loads((folder / "meta" / "metadata").read_text())
+    if meta.pop("sha256") != digest_json(meta):
+        raise ValueError("the digest of its JSON differs")
+    return meta
+
+
+def empty(dtype: str, shape: list[int], sha256: str) -> np.ndarray:
+    if 0 not in shape:
+        raise ValueError("an array is missing")
+    return np.zeros(shape, np.uint32 if dtype.startswith("key<") else jnp.dtype(dtype))
+
+
+def place(leaves: dict[str, Leaf], like: Any) -> Any:
+    """The leaves in the structure and with the shardings of `like`."""
+    wanted, structure = jax.tree.flatten_with_path(like)
+    names = [path_name(path) for path, _ in wanted]
+    if lacking := sorted(set(names) - set(leaves)):
+        raise CheckpointError(f"it lacks {', '.join(lacking[:4])}")
+    if extra := sorted(set(leaves) - set(names)):
+        raise CheckpointError(f"it holds {', '.join(extra[:4])}, which is not wanted")
+    return structure.unflatten(
+        place_leaf(name, leaves[name], leaf)
+        for name, (_, leaf) in zip(names, wanted, strict=True)
+    )
+
+
+def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
+    shape = jax.eval_shape(plain_data, wanted).shape
+    if (saved.dtype, saved.data.shape) != (str(wanted.dtype), shape):
+        raise CheckpointError(
+            f"{name} was saved as {saved.dtype}{list(saved.data.shape)} "
+            f"and {wanted.dtype}{list(shape)} is wanted"
+        )
+    if isinstance(wanted, np.ndarray):
+        return saved.data
+    array = saved.data
+    if is_key(wanted):
+        array = jax.random.wrap_key_data(jnp.asarray(array), impl=key_impl(wanted))
+    # An uncommitted array follows the others of a computation to their devices: it must
+    # come back as one.
+    sharding = wanted.sharding if getattr(wanted, "committed", True) else None
+    return jax.device_put(array, sharding)
+
+
+def describe(leaf: Leaf) -> dict[str, Any]:
+    return {
+        "dtype": leaf.dtype,
+        "shape": list(leaf.data.shape),
+        "sha256": digest_leaf(leaf),
+    }
+
+
+def digest_json(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def without_barriers() -> ocp.options.MultiprocessingOptions:
+    """Orbax reading or writing in this process alone."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index,
+        active_processes={index},
+        barrier_sync_key_prefix=f"process_{index}",
+    )

@@ -1,0 +1,90 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxrnn.training.lock import RunLock, RunLocked
+
+HOLD = """
+import sys, time
+from jaxrnn.training.lock import RunLock
+with RunLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock on `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_writer_is_refused_in_one_sentence(tmp_path, holder):
+    with pytest.raises(RunLocked) as refusal, RunLock(tmp_path):
+        pass
+    message = str(refusal.value)
+    assert isinstance(refusal.value, ValueError)
+    assert f"process {holder.pid} on {socket.gethostname()}" in message
+    assert str(tmp_path) in message and "\n" not in message
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    assert json.loads((tmp_path / "lock.json").read_text())["pid"] == holder.pid
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_can_be_taken_again_after_its_end(tmp_path):
+    for _ in range(2):
+        with RunLock(tmp_path / "new" / "run"):
+            pass
+    with pytest.raises(RuntimeError), RunLock(tmp_path / "new" / "run"):
+        raise RuntimeError
+    with RunLock(tmp_path / "new" / "run"):
+        pass
+
+
+def test_the_same_process_cannot_hold_a_run_twice(tmp_path):
+    with RunLock(tmp_path):
+        with pytest.raises(RunLocked, match=f"process {os.getpid()}"), RunLock(tmp_path):
+            pass
+        with pytest.raises(RunLocked), RunLock(tmp_path):
+            pass
+
+
+def test_a_holder_that_has_not_yet_told_who_it_is_is_refused_too(tmp_path):
+    with RunLock(tmp_path):
+        (tmp_path / "lock.json").write_text("{")
+        with pytest.raises(RunLocked, match="another process"), RunLock(tmp_path):
+            pass
+
+
+def test_without_locks_in_the_file_system_a_live_pid_decides(tmp_path, monkeypatch, holder):
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(RunLocked, match=f"process {holder.pid}"), RunLock(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    with RunLock(tmp_path):
+        pass
