@@ -31,7 +31,6 @@ from jaxrnn.training.saved_step import (
     first_line,
     place,
     read_step,
-    without_barriers,
 )
 from jaxrnn.training.step_folders import (
     KeepBest,
@@ -248,3 +247,12 @@ class CheckpointStore:
                 "quarantine"
             )
         return None
+
+
+def without_barriers() -> ocp.options.MultiprocessingOptions:
+    """Orbax writing in this process alone, the others not waited for."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="checkpoint"
+    )
