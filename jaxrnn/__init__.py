@@ -7,12 +7,39 @@ from jaxrnn.cell import (
 )
 from jaxrnn.compose import (
     Bidirectional as Bidirectional,
-    Residual as Residual,
     Stack as Stack,
 )
+from jaxrnn.connections import (
+    Highway as Highway,
+    Residual as Residual,
+    Skip as Skip,
+)
 from jaxrnn.elman import Elman as Elman
-from jaxrnn.gru import GRU as GRU, ResetBeforeGRU as ResetBeforeGRU
-from jaxrnn.lstm import LSTM as LSTM, LSTMCarry as LSTMCarry, LSTMParams as LSTMParams
+from jaxrnn.gru import (
+    GRU as GRU,
+    MinimalGRU as MinimalGRU,
+    ResetBeforeGRU as ResetBeforeGRU,
+)
+from jaxrnn.indrnn import IndRNN as IndRNN
+from jaxrnn.layernorm import LayerNormGRU as LayerNormGRU, LayerNormLSTM as LayerNormLSTM
+from jaxrnn.lstm import (
+    LSTM as LSTM,
+    CoupledLSTM as CoupledLSTM,
+    LSTMCarry as LSTMCarry,
+    LSTMParams as LSTMParams,
+    PeepholeLSTM as PeepholeLSTM,
+)
+from jaxrnn.lstm1997 import LSTM1997 as LSTM1997, Carousel as Carousel
+from jaxrnn.noise import (
+    VariationalDropout as VariationalDropout,
+    WeightDrop as WeightDrop,
+    Zoneout as Zoneout,
+)
+from jaxrnn.precision import Precision as Precision
+from jaxrnn.projected import ProjectedLSTM as ProjectedLSTM
+from jaxrnn.slower import Slower as Slower
+from jaxrnn.slstm import SLSTM as SLSTM
+from jaxrnn.start import LearnedStart as LearnedStart
 from jaxrnn.unroll import (
     explain as explain,
     length_mask as length_mask,

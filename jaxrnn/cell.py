@@ -58,11 +58,21 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
         """One time step: x `[..., D]` to the next carry and y `[..., output_size]`."""
 
+    def with_noise(
+        self, params: Params, key: Array, length: int, batch_shape: tuple[int, ...] = ()
+    ) -> Params:
+        """The params with noise for one pass over xs `[length, *batch_shape, D]`.
+
+        Parameters without noise, as `init` gives them, are those of evaluation. A
+        recurrence that knows no noise returns them unchanged.
+        """
+        return params
+
 
 class Composition(Recurrence[tuple, tuple]):
     """A recurrence made of recurrences, which runs them one after the other.
 
-    Its params and its carry are tuples of its parts'.
+    Its params and its carry are tuples of its parts'; params of its own come last.
     """
 
     @property
@@ -90,8 +100,18 @@ class Composition(Recurrence[tuple, tuple]):
     def initial_carry(self, params: tuple, batch_shape: tuple[int, ...] = ()) -> tuple:
         return tuple(
             part.initial_carry(part_params, batch_shape)
-            for part, part_params in zip(self.parts, params, strict=True)
+            for part, part_params in zip(self.parts, params, strict=False)
         )
+
+    def with_noise(
+        self, params: tuple, key: Array, length: int, batch_shape: tuple[int, ...] = ()
+    ) -> tuple:
+        keys = jax.random.split(key, len(self.parts))
+        noisy = (
+            part.with_noise(part_params, key, length, batch_shape)
+            for part, part_params, key in zip(self.parts, params, keys, strict=False)
+        )
+        return (*noisy, *params[len(self.parts) :])
 
 
 class Cell(Recurrence[Params, Carry]):
@@ -121,8 +141,16 @@ class Cell(Recurrence[Params, Carry]):
         """Whether `recur` is `gate` after `mix`, which the `fused` strategy needs."""
         return type(self).recur is Cell.recur
 
+    def prepare(self, params: Params, xs: Array) -> tuple[Params, Any]:
+        """What is done once, before the loop over xs `[T, ..., D]`.
+
+        Returns the params that all steps share and what each step takes in, a tree of
+        leaves `[T, ...]`, which is what `project` is called with.
+        """
+        return params, xs
+
     @abc.abstractmethod
-    def project(self, params: Params, x: Array) -> Any:
+    def project(self, params: Params, x: Any) -> Any:
         """x `[..., D]` to u: what of the step needs no past."""
 
     def mix(self, params: Params, carry: Carry) -> Any:
@@ -138,6 +166,7 @@ class Cell(Recurrence[Params, Carry]):
         return self.gate(params, carry, u, self.mix(params, carry))
 
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
+        params, x = self.prepare(params, x)
         return self.recur(params, carry, self.project(params, x))
 
 

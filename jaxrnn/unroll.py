@@ -136,19 +136,21 @@ def _cell_over_time(
     cell, params, carry, xs, mask, reset, reverse, strategy, checkpoint_every
 ):
     start = cell.initial_carry(params, xs.shape[1:-1])
+    params, inputs = cell.prepare(params, xs)
+    _check_dtype(cell, inputs, carry)
     if reset is not None and reverse:
         # The carry starts anew where, seen forward in time, a sequence ends.
         reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
     def run(carry, per_step):
-        xs, mask, reset = per_step
+        inputs, mask, reset = per_step
         return STRATEGIES[strategy].over_time(
-            cell, params, start, carry, xs, mask, reset, reverse
+            cell, params, start, carry, inputs, mask, reset, reverse
         )
 
     if checkpoint_every is None:
-        return run(carry, (xs, mask, reset))
-    return in_segments(run, checkpoint_every, carry, (xs, mask, reset), reverse)
+        return run(carry, (inputs, mask, reset))
+    return in_segments(run, checkpoint_every, carry, (inputs, mask, reset), reverse)
 
 
 def _check_inputs(
@@ -177,6 +179,19 @@ def _check_inputs(
     if checkpoint_every is not None and checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be 1 or more, got {checkpoint_every}")
     return xs.shape[1:-1]
+
+
+def _check_dtype(cell: Cell, inputs: Any, carry: Any) -> None:
+    """Inputs wider than the carry would widen it at the first step."""
+    for x in jax.tree.leaves(inputs):
+        for leaf in jax.tree.leaves(carry):
+            with jax.numpy_dtype_promotion("standard"):
+                wide = jnp.promote_types(x.dtype, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and wide != leaf.dtype:
+                raise ValueError(
+                    f"xs of {x.dtype} are too wide for {cell} with a carry of "
+                    f"{leaf.dtype}: cast xs, or draw the parameters in {x.dtype}"
+                )
 
 
 def _check_carry(

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell
@@ -63,6 +64,7 @@ def _forward(cell, reverse, params, start, carry, us, mask, reset):
 def _backward(cell, reverse, residuals, cotangents):
     params, us, mask, reset, carries, rs = residuals
     last_bar, ys_bar = cotangents
+    last_bar = _differentiable(last_bar)
     # Transposed once here and back again inside the loop, where it folds into the
     # product: else XLA:CPU transposes the recurrent weights at every step.
     flipped = jax.lax.optimization_barrier(_transpose(params))
@@ -76,16 +78,18 @@ def _backward(cell, reverse, residuals, cotangents):
 
         after_bar = select(valid, carry_bar, _zeros(carry_bar))
         y_bar = select(valid, y_bar, jnp.zeros_like(y_bar))
-        gate_params_bar, direct_bar, u_bar, r_bar = gate_pullback((after_bar, y_bar))
+        gate_params_bar, direct_bar, u_bar, r_bar = gate_pullback(
+            (_filled(after_bar, carry), y_bar)
+        )
         (through_bar,) = mix_pullback(r_bar)
-        before_bar = _add(direct_bar, through_bar)
+        before_bar = _add(_differentiable(direct_bar), _differentiable(through_bar))
         if valid is not None:
             before_bar = select(valid, before_bar, carry_bar)
         if begin is not None:
             start_bar = _add(start_bar, select(begin, before_bar, _zeros(before_bar)))
             before_bar = select(begin, _zeros(before_bar), before_bar)
         return (before_bar, start_bar, _add(params_bar, gate_params_bar)), (
-            u_bar,
+            _differentiable(u_bar),
             r_bar,
         )
 
@@ -104,6 +108,21 @@ _recur.defvjp(_forward, _backward)
 
 def _transpose(params):
     return jax.tree.map(lambda w: jnp.swapaxes(w, -1, -2) if w.ndim > 1 else w, params)
+
+
+def _differentiable(tree):
+    """None for the leaves that have no gradient: integers, and the bits of a noise."""
+    return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, tree)
+
+
+def _filled(tree, like):
+    """The inverse of `_differentiable`."""
+    return jax.tree.map(
+        lambda g, a: np.zeros(a.shape, jax.dtypes.float0) if g is None else g,
+        tree,
+        like,
+        is_leaf=lambda g: g is None,
+    )
 
 
 def _zeros(tree):

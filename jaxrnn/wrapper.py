@@ -1,0 +1,75 @@
+"""A cell around a cell."""
+
+from typing import Any
+
+from jax import Array
+
+from jaxrnn.cell import Cell
+
+
+class Wrapper(Cell[Any, Any]):
+    """A cell that changes one thing about another and leaves it the rest.
+
+    A subclass is a frozen dataclass with a field `cell`. Its params are a NamedTuple
+    with a field `cell`, the inner cell's params, and whatever it adds. Its carry is the
+    inner cell's.
+    """
+
+    cell: Cell
+    needs_split = False  # whether it reaches between the inner cell's mix and gate
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not isinstance(self.cell, Cell):
+            raise ValueError(
+                f"{name} wraps a cell, got {self.cell}; wrap the cells it is made of"
+            )
+        if self.needs_split and not self.cell.splits:
+            raise ValueError(
+                f"{name} needs a cell that splits into mix and gate, which "
+                f"{type(self.cell).__name__} does not"
+            )
+
+    @property
+    def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.cell.input_size
+
+    @property
+    def hidden_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.cell.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    @property
+    def splits(self) -> bool:
+        return self.cell.splits
+
+    def initial_carry(self, params: Any, batch_shape: tuple[int, ...] = ()) -> Any:
+        return self.cell.initial_carry(params.cell, batch_shape)
+
+    def with_noise(
+        self, params: Any, key: Array, length: int, batch_shape: tuple[int, ...] = ()
+    ) -> Any:
+        return params._replace(
+            cell=self.cell.with_noise(params.cell, key, length, batch_shape)
+        )
+
+    def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
+        inner, inputs = self.cell.prepare(params.cell, xs)
+        return params._replace(cell=inner), inputs
+
+    def project(self, params: Any, x: Any) -> Any:
+        return self.cell.project(params.cell, x)
+
+    def mix(self, params: Any, carry: Any) -> Any:
+        return self.cell.mix(params.cell, carry)
+
+    def gate(self, params: Any, carry: Any, u: Any, r: Any) -> tuple[Any, Array]:
+        return self.cell.gate(params.cell, carry, u, r)
+
+    def recur(self, params: Any, carry: Any, u: Any) -> tuple[Any, Array]:
+        if self.splits:
+            return super().recur(params, carry, u)
+        return self.cell.recur(params.cell, carry, u)
