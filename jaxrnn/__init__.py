@@ -22,6 +22,8 @@ from jaxrnn.gru import (
 )
 from jaxrnn.indrnn import IndRNN as IndRNN
 from jaxrnn.layernorm import LayerNormGRU as LayerNormGRU, LayerNormLSTM as LayerNormLSTM
+from jaxrnn.linear import LinearCell as LinearCell
+from jaxrnn.lru import LRU as LRU
 from jaxrnn.lstm import (
     LSTM as LSTM,
     CoupledLSTM as CoupledLSTM,
@@ -30,6 +32,8 @@ from jaxrnn.lstm import (
     PeepholeLSTM as PeepholeLSTM,
 )
 from jaxrnn.lstm1997 import LSTM1997 as LSTM1997, Carousel as Carousel
+from jaxrnn.minrnn import MinGRU as MinGRU, MinLSTM as MinLSTM
+from jaxrnn.mlstm import MLSTM as MLSTM
 from jaxrnn.noise import (
     VariationalDropout as VariationalDropout,
     WeightDrop as WeightDrop,
@@ -37,6 +41,7 @@ from jaxrnn.noise import (
 )
 from jaxrnn.precision import Precision as Precision
 from jaxrnn.projected import ProjectedLSTM as ProjectedLSTM
+from jaxrnn.rglru import RGLRU as RGLRU
 from jaxrnn.slower import Slower as Slower
 from jaxrnn.slstm import SLSTM as SLSTM
 from jaxrnn.start import LearnedStart as LearnedStart

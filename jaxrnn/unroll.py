@@ -8,12 +8,20 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence
-from jaxrnn.strategies import fused, scan
+from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.select import select
 
 # In the order of preference of "auto".
-STRATEGIES = {"fused": fused, "scan": scan}
+STRATEGIES = {
+    "fused": fused,
+    "chunkwise": chunkwise,
+    "associative": associative,
+    "scan": scan,
+}
+
+# What "auto" passes over on a platform although it could serve, and why.
+PASSED_OVER = {("associative", "cpu"): "on a CPU one loop over time is faster"}
 
 
 def unroll(
@@ -49,7 +57,8 @@ def unroll(
     reverse: from the last step to the first. `reset` still marks the first step of each
         sequence in forward time; the carry is replaced at each sequence's last step.
     strategy: "scan" (the reference), "fused" (deferred weight gradients, reverse mode
-        only) or "auto"; `explain` tells what "auto" takes and why.
+        only), "associative" (linear recurrences, parallel over time), "chunkwise" (blocks
+        of time, each in parallel) or "auto"; `explain` tells what "auto" takes and why.
     checkpoint_every: keep one carry every so many steps for the derivative and
         recompute between; memory O(T / k + k) instead of O(T).
 
@@ -115,9 +124,13 @@ def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
         refusals = []
         for name, candidate in STRATEGIES.items():
             why_not = candidate.refusal(cell)
-            if why_not is None:
+            unwise = PASSED_OVER.get((name, jax.default_backend()))
+            if why_not is None and unwise is None:
                 return name, "; ".join([candidate.WHY, *refusals])
-            refusals.append(f"{name} cannot serve it ({why_not})")
+            if why_not is None:
+                refusals.append(f"{name} would serve it too ({unwise})")
+            else:
+                refusals.append(f"{name} cannot serve it ({why_not})")
     if strategy not in STRATEGIES:
         raise ValueError(
             f"unknown strategy {strategy!r}; known: auto, {', '.join(STRATEGIES)}"
