@@ -3,6 +3,7 @@
 import hashlib
 import json
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,13 +119,14 @@ def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
         )
     if isinstance(wanted, np.ndarray):
         return saved.data
-    array = saved.data
-    if is_key(wanted):
-        array = jax.random.wrap_key_data(jnp.asarray(array), impl=key_impl(wanted))
     # An uncommitted array follows the others of a computation to their devices: it must
     # come back as one.
     sharding = wanted.sharding if getattr(wanted, "committed", True) else None
-    return jax.device_put(array, sharding)
+    if not is_key(wanted):
+        return jax.device_put(saved.data, sharding)
+    # Compiled, since device_put does not spread keys over several processes.
+    wrap = partial(jax.random.wrap_key_data, impl=key_impl(wanted))
+    return jax.jit(wrap, out_shardings=sharding)(saved.data)
 
 
 def describe(leaf: Leaf) -> dict[str, Any]:
