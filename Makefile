@@ -1,0 +1,32 @@
+# make train   sets up .venv and trains the demo language model into runs/demo
+# make test    sets up .venv and runs every test
+# make lint    style and types
+# PYTHON=python3.13 make test   chooses the interpreter
+
+PYTHON ?= python3
+VENV ?= .venv
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: train test lint
+
+train: $(VENV)/run-$(VERSION)
+	$(VENV)/bin/python -m experiments.language_model.train demo
+
+test: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+$(VENV)/run-$(VERSION): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("jaxrnn needs Python 3.11 or newer, this is $(VERSION); choose another with PYTHON=python3.12 make ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/test-$(VERSION): $(VENV)/run-$(VERSION)
+	$(INSTALL) -e '.[dev,peers]'
+	@touch $@
