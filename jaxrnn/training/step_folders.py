@@ -44,8 +44,8 @@ def settle(root: Path) -> None:
         if not (root / aside.name).is_dir():
             for folder in aside.iterdir():
                 folder.rename(root / folder.name)
-        shutil.rmtree(aside)
-    shutil.rmtree(root / "trash", ignore_errors=True)
+    for leftover in ("replaced", "trash"):
+        shutil.rmtree(root / leftover, ignore_errors=True)
 
 
 def quarantine(folder: Path, root: Path) -> str:
