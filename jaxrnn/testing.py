@@ -112,10 +112,10 @@ def unroll_can_stop_and_resume(recurrence: Recurrence) -> None:
     if not steps(recurrence):
         return
     params, carry, xs = example(recurrence)
-    want = unroll(recurrence, params, xs, carry, mask=MASK, reset=RESET)
+    want = _unroll(recurrence, params, xs, carry, mask=MASK, reset=RESET)
     halves = []
     for half in (slice(0, T // 2), slice(T // 2, T)):
-        carry, ys = unroll(
+        carry, ys = _unroll(
             recurrence, params, xs[half], carry, mask=MASK[half], reset=RESET[half]
         )
         halves.append(ys)
@@ -133,7 +133,7 @@ def batch_axes_agree_with_vmap(recurrence: Recurrence) -> None:
     over_batch = partial(jax.vmap, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
     want = run(carry, xs, mask, reset)
     for mapped in (over_batch(run), over_batch(over_batch(run))):
-        got = jax.jit(mapped)(carry, xs, mask, reset)
+        got = _quick(mapped)(carry, xs, mask, reset)
         _equal(got, want, "(carry, ys) of a batch row")
 
 
@@ -193,11 +193,11 @@ def no_output_depends_on_later_inputs(recurrence: Recurrence) -> None:
     if not steps(recurrence):
         return
     params, carry, xs = example(recurrence)
-    _, want = unroll(recurrence, params, xs, carry)
+    _, want = _unroll(recurrence, params, xs, carry)
     for t in range(1, T):
         changed = np.array(xs)
         changed[t:] *= -3
-        _, ys = unroll(recurrence, params, jnp.asarray(changed), carry)
+        _, ys = _unroll(recurrence, params, jnp.asarray(changed), carry)
         _equal(ys[:t], want[:t], f"ys before step {t}, with x changed from there on,")
 
 
@@ -222,10 +222,10 @@ def bfloat16_in_bfloat16_out(recurrence: Recurrence) -> None:
     narrow = example(recurrence, dtype=jnp.bfloat16)
     # Strict: where bfloat16 meets float32 unasked, JAX raises instead of widening.
     with jax.numpy_dtype_promotion("strict"):
-        last, ys = unroll(recurrence, narrow.params, narrow.xs, mask=MASK, reset=RESET)
+        last, ys = _unroll(recurrence, narrow.params, narrow.xs, mask=MASK)
     _same(ys.dtype, jnp.dtype(jnp.bfloat16), "the dtype of ys")
     _same(_types(last), _types(narrow.carry), "the last carry")
-    _, want = unroll(recurrence, wide.params, wide.xs, mask=MASK, reset=RESET)
+    _, want = _unroll(recurrence, wide.params, wide.xs, mask=MASK)
     _equal(ys.astype(jnp.float32), want, "ys in bfloat16", 0.05)
 
 
@@ -234,7 +234,7 @@ def masks_resets_and_reverse_are_a_loop_over_rows(recurrence: Recurrence) -> Non
     with jax.enable_x64(True):
         params, carry, xs = example(recurrence, dtype=jnp.float64)
         for mask, reset, reverse in COMBINATIONS:
-            got = unroll(
+            got = _unroll(
                 recurrence,
                 params,
                 _padded(xs, mask),
@@ -341,6 +341,7 @@ def loop(
         last, ys = recurrence.over_time(run, params, carry, xs)
         return last, np.asarray(ys) * valid[..., None]
 
+    xs, carry = jax.tree.map(np.asarray, (xs, carry))
     lasts, ys = [], np.zeros((*xs.shape[:2], recurrence.output_size), xs.dtype)
     for row in range(xs.shape[1]):
         now = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
@@ -357,17 +358,17 @@ def loop(
     return jax.tree.map(lambda *leaves: np.stack(leaves), *lasts), ys
 
 
+# Most of a law's time is compilation, so most laws have XLA optimise nothing.
+_quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+_unroll = _quick(unroll, static_argnums=0, static_argnames="reverse")
+
+
 @partial(jax.jit, static_argnums=0)
 def _step(recurrence: Recurrence, params: Any, carry: Any, x: Array) -> Any:
     return recurrence.step(params, carry, x)
 
 
-# Level 0: most of a law's time is compilation.
-@partial(
-    jax.jit,
-    static_argnums=(0, 1, 2, 3),
-    compiler_options={"xla_backend_optimization_level": 0},
-)
+@partial(_quick, static_argnums=(0, 1, 2, 3))
 def _value_and_gradients(
     recurrence: Recurrence,
     strategy: str,
