@@ -1,0 +1,79 @@
+"""Weights from and to Equinox: the same function and gradients, exact round trips."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from convert_parity import (
+    assert_close,
+    assert_equal,
+    assert_same_function,
+    precision,  # noqa: F401
+    random_params,
+)
+
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, ResetBeforeGRU
+from jaxrnn.convert import from_equinox, to_equinox
+
+eqx = pytest.importorskip("equinox")
+
+CELLS = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_and_its_recurrence_are_the_same_function(
+    name,
+    use_bias,
+    precision,  # noqa: F811
+):
+    d, h = precision.sizes
+    cell = CELLS[name](d, h, use_bias, precision.dtype, key=jax.random.key(0))
+
+    def peer(cell, xs):
+        def step(carry, x):
+            carry = jax.vmap(cell)(x, carry)
+            return carry, carry[0] if name == "lstm" else carry
+
+        start = jnp.zeros((xs.shape[1], h), xs.dtype)
+        return jax.lax.scan(step, (start, start) if name == "lstm" else start, xs)
+
+    ours, theirs = assert_same_function(from_equinox, peer, cell, precision, d)
+    theirs = theirs if name == "lstm" else (theirs,)
+    assert_close(tuple(ours), theirs, precision.tolerance)
+    if use_bias:
+        assert_equal(to_equinox(*from_equinox(cell)), cell)
+
+
+@pytest.mark.parametrize("recurrence", [LSTM(3, 4), GRU(3, 4)], ids=str)
+def test_params_come_back_bit_for_bit(recurrence, precision):  # noqa: F811
+    params = random_params(recurrence, precision)
+    again, params_again = from_equinox(to_equinox(recurrence, params))
+    assert again == recurrence
+    assert_equal(params_again, params)
+
+
+def test_the_inner_bias_of_the_gru_is_its_own():
+    cell = eqx.nn.GRUCell(3, 4, key=jax.random.key(0))
+    _, params = from_equinox(cell)
+    np.testing.assert_array_equal(params.b, cell.bias)
+    np.testing.assert_array_equal(params.b_n, cell.bias_n)
+
+
+@pytest.mark.parametrize(
+    "recurrence, reason",
+    [
+        (ResetBeforeGRU(3, 4), "resets after the product"),
+        (Elman(3, 4), "what converts is LSTM, GRU"),
+        (Bidirectional(LSTM(3, 4), LSTM(3, 4)), "what converts is LSTM, GRU"),
+    ],
+    ids=str,
+)
+def test_what_equinox_cannot_hold_is_refused(recurrence, reason):
+    with pytest.raises(ValueError, match=f"Equinox cannot hold.*{reason}"):
+        to_equinox(recurrence, recurrence.init(jax.random.key(0)))
+
+
+def test_another_module_is_refused():
+    with pytest.raises(ValueError, match="takes an LSTMCell or a GRUCell, got Linear"):
+        from_equinox(eqx.nn.Linear(3, 4, key=jax.random.key(0)))

@@ -1,0 +1,178 @@
+"""Weights from and to Keras 3: the same function and gradients, exact round trips."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from convert_parity import (
+    B,
+    T,
+    assert_close,
+    assert_equal,
+    assert_same_function,
+    precision,  # noqa: F401
+    random_params,
+)
+
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, ResetBeforeGRU, Residual, Stack
+from jaxrnn.convert import from_keras, to_keras
+
+os.environ["KERAS_BACKEND"] = "jax"
+keras = pytest.importorskip("keras")
+layers = keras.layers
+
+OPTIONS = {"return_sequences": True, "return_state": True}
+
+LAYERS = {
+    "lstm": lambda h, **o: layers.LSTM(h, **o),
+    "lstm_without_bias": lambda h, **o: layers.LSTM(h, use_bias=False, **o),
+    "gru": lambda h, **o: layers.GRU(h, **o),
+    "gru_without_bias": lambda h, **o: layers.GRU(h, use_bias=False, **o),
+    "reset_before_gru": lambda h, **o: layers.GRU(h, reset_after=False, **o),
+    "simple": lambda h, **o: layers.SimpleRNN(h, **o),
+    "relu": lambda h, **o: layers.SimpleRNN(h, activation="relu", **o),
+    "bidirectional_concat": lambda h, **o: layers.Bidirectional(layers.LSTM(h, **o)),
+    "bidirectional_ave": lambda h, **o: layers.Bidirectional(
+        layers.SimpleRNN(h, **o), merge_mode="ave"
+    ),
+    "stacked_cells": lambda h, **o: layers.RNN(
+        layers.StackedRNNCells([layers.SimpleRNNCell(h), layers.SimpleRNNCell(h + 1)]), **o
+    ),
+}
+
+RECURRENCES = {
+    "lstm": LSTM(3, 4),
+    "gru": GRU(3, 4),
+    "reset_before_gru": ResetBeforeGRU(3, 4),
+    "simple": Elman(3, 4),
+    "relu": Elman(3, 4, activation="relu"),
+    "bidirectional_concat": Bidirectional(LSTM(3, 4), LSTM(3, 4)),
+    "bidirectional_ave": Bidirectional(Elman(3, 4), Elman(3, 4), merge="mean"),
+}
+
+
+def build(name, dtype, d, h):
+    layer = LAYERS[name](h, dtype=np.dtype(dtype).name, **OPTIONS)
+    layer.build((None, None, d))
+    return layer
+
+
+@pytest.fixture(autouse=True)
+def free_promotion():
+    """Keras promotes dtypes freely, when it builds a layer and when it runs one."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+# The tanh of Keras computes in float32 on JAX, whatever the layer's dtype.
+IN_BOTH = [(name, "float32") for name in LAYERS] + [("relu", "float64")]
+
+
+@pytest.mark.parametrize("name, precision", IN_BOTH, indirect=["precision"])
+def test_a_layer_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+    d, h = precision.sizes
+    layer = build(name, precision.dtype, d, h)
+    weights = precision.like([w.value for w in layer.weights])
+
+    def scope(weights):
+        return keras.StatelessScope(zip(layer.weights, weights, strict=True))
+
+    def convert(weights):
+        with scope(weights):
+            return from_keras(layer)
+
+    def peer(weights, xs):
+        with scope(weights):
+            ys, *carry = layer(jnp.swapaxes(xs, 0, 1))
+        return carry, jnp.swapaxes(ys, 0, 1)
+
+    ours, theirs = assert_same_function(convert, peer, weights, precision, d)
+    assert_close(jax.tree.leaves(ours), jax.tree.leaves(theirs), precision.tolerance)
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_params_come_back_bit_for_bit_through_a_layer(name, precision):  # noqa: F811
+    recurrence = RECURRENCES[name]
+    params = random_params(recurrence, precision)
+    layer = build(name, precision.dtype, 3, 4)
+    weights = to_keras(recurrence, params)
+    layer.set_weights(weights)
+    again, params_again = from_keras(layer)
+    assert again == recurrence
+    assert_equal(params_again, params)
+
+
+def test_a_list_of_layers_is_a_stack():
+    model = keras.Sequential(
+        [
+            keras.Input((T, 3)),
+            layers.Bidirectional(layers.GRU(4, return_sequences=True), merge_mode="mul"),
+            layers.LSTM(2),
+        ]
+    )
+    recurrence, params = from_keras(model.layers)
+    both = Bidirectional(GRU(3, 4), GRU(3, 4), merge="product")
+    assert recurrence == Stack((both, LSTM(4, 2)))
+    for layer, weights in zip(model.layers, to_keras(recurrence, params), strict=True):
+        assert_equal(weights, [np.asarray(w.value) for w in layer.weights])
+
+
+def test_only_the_reset_after_gru_has_two_biases(precision):  # noqa: F811
+    params = random_params(GRU(3, 4), precision)
+    b = to_keras(GRU(3, 4), params)[2]
+    assert b.shape == (2, 12)
+    np.testing.assert_array_equal(b[1], [0] * 8 + list(params.b_n))
+    before = ResetBeforeGRU(3, 4)
+    assert to_keras(before, random_params(before, precision))[2].shape == (12,)
+
+
+def test_the_forget_bias_is_in_both_biases():
+    layer = build("lstm", np.float32, 3, 4)
+    _, params = from_keras(layer)
+    assert_equal(params.b, LSTM(3, 4).init(jax.random.key(0)).b)
+
+
+def twice(x):
+    return x + x
+
+
+@pytest.mark.parametrize(
+    "layer, reason",
+    [
+        (lambda: layers.LSTM(4, activation="relu"), "has 'relu' and 'sigmoid'"),
+        (lambda: layers.GRU(4, recurrent_activation="hard_sigmoid"), "'hard_sigmoid'"),
+        (lambda: layers.SimpleRNN(4, activation="elu"), "'elu' .* none of those"),
+        (lambda: layers.SimpleRNN(4, activation=twice), "none of those"),
+        (lambda: layers.LSTM(4, go_backwards=True), "runs backwards"),
+        (lambda: layers.Dense(4), "got Dense"),
+        (
+            lambda: layers.Bidirectional(layers.LSTM(4), merge_mode=None),
+            "must merge by one of",
+        ),
+    ],
+)
+def test_layers_that_we_do_not_have_are_refused(layer, reason):
+    layer = layer()
+    layer.build((B, T, 3))
+    with pytest.raises(ValueError, match=reason):
+        from_keras(layer)
+
+
+def test_a_layer_without_weights_is_refused():
+    with pytest.raises(ValueError, match="has no weights yet"):
+        from_keras(layers.LSTM(4))
+
+
+@pytest.mark.parametrize(
+    "recurrence, reason",
+    [
+        (Elman(3, 4, activation="hard_sigmoid"), "hard_sigmoid is another"),
+        (Residual(LSTM(4, 4)), "what converts is LSTM, GRU, ResetBeforeGRU, Elman"),
+    ],
+    ids=str,
+)
+def test_what_keras_cannot_hold_is_refused(recurrence, reason):
+    with pytest.raises(ValueError, match=f"Keras cannot hold.*{reason}"):
+        to_keras(recurrence, recurrence.init(jax.random.key(0)))
