@@ -108,7 +108,8 @@ class ForgetsTheBatch(Elman):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ComparesByIdentity(Elman):
-    pass
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 @dataclasses.dataclass(frozen=True)
