@@ -135,11 +135,12 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         y_t takes v_s with the weight (q_t k_s) exp(i_s) f_{s+1} ... f_t, over all s <= t
         since the last reset, and what the carry holds with f_1 ... f_t before the first.
         """
-        c, n, m = jax.tree.map(widen, carry)
+        m, c, n = _contain(widen(carry.m), widen(carry.c), widen(carry.n))
+        log_i, log_f, k, v = _contain(us.log_i, us.log_f, us.k, us.v)
+        log_i = select(mask, log_i, jnp.full_like(log_i, -jnp.inf))
+        log_f = select(mask, log_f, jnp.zeros_like(log_f))
         # Time before the features: heads are one more batch axis of every product.
-        q, k, v = (jnp.moveaxis(a, 0, -2) for a in (us.q, us.k, us.v))
-        log_i = select(mask, us.log_i, jnp.full_like(us.log_i, -jnp.inf))
-        log_f = select(mask, us.log_f, jnp.zeros_like(us.log_f))
+        q, k, v = (jnp.moveaxis(a, 0, -2) for a in (us.q, k, v))
         # What may raise m: an input, or the m = 0 that a reset starts from.
         peak = log_i if reset is None else select(reset, jnp.maximum(log_i, log_f), log_i)
         log_i, log_f, peak = (jnp.moveaxis(a, 0, -1) for a in (log_i, log_f, peak))
@@ -182,6 +183,19 @@ def _normalise(value: Array, weight: Array, m: Array) -> Array:
     # nothing, and beyond exp(88) it would be infinite and its derivative NaN.
     floor = jnp.exp(jnp.minimum(-m, 80.0))
     return value / jnp.maximum(jnp.abs(weight), floor)[..., None]
+
+
+def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
+    """Zeros for values that are not finite, and NaN for the log weight they have.
+
+    Zero times NaN is NaN: in a sum over time it would reach the steps that do not see it.
+    """
+    sound = jnp.isfinite(log_weight)
+    for value in values:
+        features = tuple(range(sound.ndim, value.ndim))
+        sound &= jnp.all(jnp.isfinite(value), axis=features)
+    contained = (select(sound, value, jnp.zeros_like(value)) for value in values)
+    return select(sound, log_weight, jnp.full_like(log_weight, jnp.nan)), *contained
 
 
 def _narrow(carry: MLSTMCarry, like: MLSTMCarry) -> MLSTMCarry:

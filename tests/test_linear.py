@@ -1,0 +1,292 @@
+"""Linear recurrences: their papers' equations, and the strategies that use their form."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrnn import LRU, LSTM, MLSTM, RGLRU, MinGRU, MinLSTM, Stack, explain, unroll
+from jaxrnn.rglru import clipped_sqrt
+from jaxrnn.strategies import chunkwise
+
+CELLS = {
+    "MinGRU": MinGRU(3, 4),
+    "MinLSTM": MinLSTM(3, 4),
+    "RGLRU": RGLRU(4, 4, heads=2),
+    "LRU": LRU(3, 4, state_size=5, r_min=0.5),
+    "MLSTM": MLSTM(3, 4, heads=2),
+}
+
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+
+
+def parallel(cell):
+    return "chunkwise" if isinstance(cell, MLSTM) else "associative"
+
+
+def noisy_params(cell, dtype=jnp.float32):
+    """Parameters without the zeros and constants of a fresh cell."""
+    random = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda a: a + jnp.asarray(0.3 * random.normal(size=a.shape), a.dtype),
+        cell.init(jax.random.key(0), dtype),
+    )
+
+
+def inputs(cell, length, batch=2, dtype=jnp.float32):
+    xs = np.random.default_rng(2).normal(size=(length, batch, cell.input_size))
+    return jnp.asarray(xs, dtype)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def positive(x):
+    return np.where(x >= 0, x + 0.5, sigmoid(x))
+
+
+def min_gru(cell, p, xs):
+    h = np.zeros((xs.shape[1], 4))
+    w_z, w_n = np.split(p.w_x, 2, 1)
+    b_z, b_n = np.split(p.b, 2)
+    for x in xs:
+        z = sigmoid(x @ w_z + b_z)
+        h = (1 - z) * h + z * positive(x @ w_n + b_n)
+        yield h
+
+
+def min_lstm(cell, p, xs):
+    h = np.zeros((xs.shape[1], 4))
+    w_i, w_f, w_n = np.split(p.w_x, 3, 1)
+    b_i, b_f, b_n = np.split(p.b, 3)
+    for x in xs:
+        i, f = sigmoid(x @ w_i + b_i), sigmoid(x @ w_f + b_f)
+        h = f / (f + i) * h + i / (f + i) * positive(x @ w_n + b_n)
+        yield h
+
+
+def rg_lru(cell, p, xs):
+    h = np.zeros((xs.shape[1], 4))
+    w_a, w_x = np.zeros((4, 4)), np.zeros((4, 4))
+    for head in range(2):
+        units = slice(2 * head, 2 * head + 2)
+        w_a[units, units], w_x[units, units] = p.w_a[head], p.w_x[head]
+    for x in xs:
+        r, i = sigmoid(x @ w_a + p.b_a), sigmoid(x @ w_x + p.b_x)
+        a = sigmoid(-p.decay) ** (8 * r)  # the paper's a^(c r), c = 8
+        h = a * h + np.sqrt(1 - a**2) * (i * x)
+        yield h
+
+
+def lru(cell, p, xs):
+    h = np.zeros((xs.shape[1], 5), complex)
+    a = np.exp(-np.exp(p.nu_log) + 1j * np.exp(p.theta_log))
+    for x in xs:
+        h = a * h + np.exp(p.gamma_log) * (x @ (p.b_re + 1j * p.b_im))
+        yield (h @ (p.c_re + 1j * p.c_im)).real + x @ p.d
+
+
+def m_lstm(cell, p, xs):
+    """Without a stabiliser: one row, one head at a time, C as values by keys."""
+    memory = np.zeros((xs.shape[1], 2, 2, 2))
+    normaliser = np.zeros((xs.shape[1], 2, 2))
+    for x in xs:
+        y = np.zeros((len(x), 4))
+        for row, head in np.ndindex(len(x), 2):
+            units = slice(2 * head, 2 * head + 2)
+            q, k, v, o = (x[row] @ p.w_x + p.b).reshape(4, 4)[:, units]
+            k = k / np.sqrt(2)
+            i, f = (x[row] @ p.w_gate + p.b_gate).reshape(2, 2)[:, head]
+            c, n = memory[row, head], normaliser[row, head]
+            c[:] = sigmoid(f) * c + np.exp(i) * np.outer(v, k)
+            n[:] = sigmoid(f) * n + np.exp(i) * k
+            y[row, units] = sigmoid(o) * (c @ q) / max(abs(n @ q), 1)
+        yield y
+
+
+PAPERS = dict(zip(CELLS, (min_gru, min_lstm, rg_lru, lru, m_lstm), strict=True))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_one_step_and_twenty_are_the_papers_equations(name):
+    with jax.enable_x64(True):
+        cell = CELLS[name]
+        params = noisy_params(cell, jnp.float64)
+        xs = inputs(cell, 20, dtype=jnp.float64)
+        paper = PAPERS[name](cell, jax.tree.map(np.asarray, params), np.asarray(xs))
+        want = np.stack(list(paper))
+        _, y = cell.step(params, cell.initial_carry(params, (2,)), xs[0])
+        _, ys = unroll(cell, params, xs, strategy="scan")
+        _, ys_parallel = unroll(cell, params, xs, strategy=parallel(cell))
+        np.testing.assert_allclose(y, want[0], rtol=1e-12)
+        np.testing.assert_allclose(ys, want, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(ys_parallel, want, rtol=1e-10, atol=1e-13)
+
+
+@partial(jax.jit, static_argnames=("cell", "strategy", "reverse", "checkpoint_every"))
+def value_and_gradients(cell, params, carry, xs, mask, reset, weights, **options):
+    def loss(params, carry, xs):
+        outputs = unroll(cell, params, xs, carry, mask=mask, reset=reset, **options)
+        terms = jax.tree.map(lambda a: jnp.sum(a * a), outputs[0])
+        return jnp.sum(weights * outputs[1]) + sum(jax.tree.leaves(terms)), outputs
+
+    gradients, outputs = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(params, carry, xs)
+    return outputs, gradients
+
+
+def assert_close(got, want, tolerance):
+    """Relative to the largest number of each leaf."""
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        off = np.abs(a - b).max() / np.abs(b).max()
+        assert off < tolerance, f"{jax.tree_util.keystr(path)} off by {off:.1e}"
+
+
+def warm_carry(cell, params):
+    return unroll(cell, params, 0.5 * inputs(cell, 5), strategy="scan")[0]
+
+
+@every_cell
+def test_in_parallel_equals_scan_over_4096_steps_with_masks_and_resets(cell):
+    length = 4096
+    random = np.random.default_rng(3)
+    params = noisy_params(cell)
+    xs = inputs(cell, length)
+    mask, reset = random.random((length, 2)) < 0.9, random.random((length, 2)) < 1e-3
+    weights = jnp.asarray(random.normal(size=(length, 2, 4)), jnp.float32)
+    arguments = (cell, params, warm_carry(cell, params), xs, mask, reset, weights)
+    want = value_and_gradients(*arguments, strategy="scan")
+    got = value_and_gradients(*arguments, strategy=parallel(cell))
+    assert_close(got, want, 1e-4)
+
+
+@every_cell
+@pytest.mark.parametrize("reverse", [False, True], ids=["ahead", "reverse"])
+def test_in_parallel_equals_scan_in_recomputed_pieces_of_any_length(cell, reverse):
+    # Longer than a block of the chunkwise strategy, and a multiple of nothing.
+    length = chunkwise.LENGTH + 7
+    random = np.random.default_rng(4)
+    params = noisy_params(cell)
+    mask, reset = random.random((length, 2)) < 0.7, random.random((length, 2)) < 0.1
+    weights = jnp.asarray(random.normal(size=(length, 2, 4)), jnp.float32)
+    arguments = (cell, params, warm_carry(cell, params), inputs(cell, length))
+    arguments = (*arguments, mask, reset, weights)
+    want = value_and_gradients(*arguments, strategy="scan", reverse=reverse)
+    for every in (None, 10):
+        got = value_and_gradients(
+            *arguments, strategy=parallel(cell), reverse=reverse, checkpoint_every=every
+        )
+        assert_close(got, want, 2e-5)
+
+
+@every_cell
+def test_a_nan_passes_neither_a_reset_nor_backwards_in_time(cell):
+    params = noisy_params(cell)
+    xs = inputs(cell, 12).at[3, 0].set(jnp.nan)
+    reset = np.zeros((12, 2), bool)
+    reset[[6, 0], [0, 1]] = True
+    carry = warm_carry(cell, params)
+    carry = jax.tree.map(lambda a: a.at[1].set(jnp.nan), carry)
+    for strategy in ("scan", parallel(cell)):
+        last, ys = unroll(cell, params, xs, carry, reset=reset, strategy=strategy)
+        finite = np.isfinite(ys).all(-1)
+        assert finite[:3, 0].all() and not finite[3:6, 0].any()
+        assert finite[6:, 0].all() and finite[:, 1].all()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
+
+
+@every_cell
+@pytest.mark.parametrize("scale", [30.0, -30.0, 0.0])
+def test_extreme_inputs_over_4096_steps_leave_values_and_gradients_finite(cell, scale):
+    params = noisy_params(cell)
+    xs = jnp.full((4096, 1, cell.input_size), scale)
+    carry = cell.initial_carry(params, (1,))
+    weights = jnp.ones((4096, 1, 4))
+    results = value_and_gradients(
+        cell, params, carry, xs, None, None, weights, strategy=parallel(cell)
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results))
+
+
+@every_cell
+def test_bfloat16_keeps_a_slow_decay_within_a_sequence(cell):
+    """Both ways compute in float32 inside, and only the parallel one between steps too."""
+    params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), noisy_params(cell))
+    xs = inputs(cell, 100, dtype=jnp.bfloat16)
+    carry, ys = unroll(cell, params, xs, strategy=parallel(cell))
+    assert {a.dtype for a in jax.tree.leaves((carry, ys))} == {jnp.dtype(jnp.bfloat16)}
+    wide = jax.tree.map(lambda a: a.astype(jnp.float32), params)
+    _, want = unroll(cell, wide, xs.astype(jnp.float32), strategy="scan")
+    np.testing.assert_allclose(ys.astype(jnp.float32), want, rtol=0.05, atol=0.05)
+
+
+def test_min_lstm_with_both_gates_closed_divides_no_zero_by_zero():
+    cell = MinLSTM(3, 4)
+    params = cell.init(jax.random.key(0))
+    shut = params._replace(b=params.b.at[:8].set(-200.0))
+    open_ = params._replace(b=params.b.at[:8].set(0.0))
+    _, ys = unroll(cell, shut, jnp.zeros((5, 3)))
+    _, want = unroll(cell, open_, jnp.zeros((5, 3)))
+    np.testing.assert_allclose(ys, want, rtol=1e-6)  # log f - log i is 0 in both
+
+
+def test_rglru_starts_on_the_ring_between_0_9_and_0_999():
+    radius = np.exp(-jax.nn.softplus(RGLRU(4000, 4000, 4000).init(jax.random.key(0)).decay))
+    assert 0.9 < radius.min() < 0.901 and 0.998 < radius.max() < 0.9991
+    # Evenly over the ring's area: the squares of the radii are uniform.
+    assert abs(np.mean(radius**2) - (0.9**2 + 0.999**2) / 2) < 0.003
+
+
+def test_rglru_clips_the_slope_of_its_square_root():
+    slopes = jax.vmap(jax.grad(clipped_sqrt))(jnp.array([0.0, 1e-9, 0.25]))
+    np.testing.assert_allclose(slopes, [1000.0, 1000.0, 1.0], rtol=1e-5)
+
+
+def test_lru_starts_in_its_ring_with_inputs_scaled_to_it():
+    params = LRU(2, 3, 500, r_min=0.8, r_max=0.9, max_phase=1.0).init(jax.random.key(0))
+    radius = np.exp(-np.exp(params.nu_log))
+    assert 0.8 <= radius.min() < 0.81 and 0.89 < radius.max() <= 0.9
+    assert np.exp(params.theta_log).max() <= 1.0
+    np.testing.assert_allclose(np.exp(params.gamma_log), np.sqrt(1 - radius**2), rtol=1e-4)
+
+
+def test_mlstm_output_does_not_depend_on_the_units_of_its_carry():
+    cell = CELLS["MLSTM"]
+    params = noisy_params(cell)
+    carry = warm_carry(cell, params)
+    rescaled = carry._replace(
+        c=carry.c * jnp.exp(3.0), n=carry.n * jnp.exp(3.0), m=carry.m - 3.0
+    )
+    for strategy in ("scan", "chunkwise"):
+        _, ys = unroll(cell, params, inputs(cell, 8), carry, strategy=strategy)
+        _, same = unroll(cell, params, inputs(cell, 8), rescaled, strategy=strategy)
+        np.testing.assert_allclose(same, ys, rtol=1e-5, atol=1e-6)
+
+
+def test_auto_takes_blocks_for_mlstm_and_on_a_cpu_the_loop_for_the_others():
+    assert explain(CELLS["MLSTM"]).startswith("MLSTM: chunkwise")
+    if jax.default_backend() == "cpu":
+        assert explain(CELLS["LRU"]).startswith("LRU: scan")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RGLRU(3, 4), "input_size 3 and hidden_size 4"),
+        (lambda: RGLRU(4, 4, heads=3), "divide hidden_size 4, got 3"),
+        (lambda: MLSTM(3, 4, heads=0), "divide hidden_size 4, got 0"),
+        (lambda: LRU(3, 4, r_min=0.9, r_max=0.5), "r_min 0.9 and r_max 0.5"),
+        (lambda: LRU(3, 4, state_size=0), "state_size of 1 or more, got 0"),
+        (lambda: MinGRU(0, 4), "input_size of 1 or more, got 0"),
+        (lambda: explain(LSTM(3, 4), strategy="associative"), "a \\* carry \\+ b"),
+        (lambda: explain(LSTM(3, 4), strategy="chunkwise"), "no parallel form"),
+        (lambda: explain(Stack((MLSTM(3, 4),)), strategy="associative"), "MLSTM"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_sides_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
