@@ -71,11 +71,12 @@ class CheckpointStore:
         self._policy = checkpoint_managers.AnyPreservationPolicy(
             [checkpoint_managers.LatestN(keep_latest), KeepBest(self.root, keep_best)]
         )
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writer: ThreadPoolExecutor | None = None
         self._saving: Future[None] | None = None
         self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "CheckpointStore":
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -94,9 +95,12 @@ class CheckpointStore:
         The lowest `loss` is the best; a step without one, or with one that is not finite,
         is never the best. The state's memory may be donated once this returns. A step at
         or below the newest begins a new history: the steps from it on go once it is saved.
-        Raises ValueError for a leaf that is not an array and CheckpointError for a save
-        that failed before.
+        Raises ValueError for a leaf that is not an array or outside of a `with` block, and
+        CheckpointError for a save that failed before.
         """
+        if self._writer is None:
+            # Python's exit would cut off the last save, with exit code 0.
+            raise ValueError("save needs `with CheckpointStore(...) as store:` around it")
         self.wait()
         leaves = {
             path: Leaf(leaf.dtype, np.array(leaf.data))
@@ -142,9 +146,12 @@ class CheckpointStore:
         try:
             self._finish()
         finally:
-            self._writer.shutdown()
+            if self._writer is not None:
+                self._writer.shutdown()
+                self._writer = None
             if self._manager is not None:
                 self._manager.close()
+                self._manager = None
 
     def _finish(self) -> None:
         if self._saving is None:
