@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from typing import NamedTuple
 
 import chex
 import golden
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import Array
 from recurrences import RECURRENCES
 
 from jaxrnn import LSTM, Bidirectional, Elman, Stack, unroll
@@ -49,6 +51,29 @@ def test_a_rebuilt_stack_does_not_retrace():
     for _ in range(2):
         stack = Stack([LSTM(3, 4), Elman(4, 4)])
         run(stack, stack.init(jax.random.key(0)), jnp.ones((2, 3)))
+
+
+class CountingCarry(NamedTuple):
+    h: Array
+    count: Array  # an integer
+    unused: None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(Elman):
+    """A sound cell with leaves that no gradient goes through."""
+
+    def initial_carry(self, params, batch_shape=()):
+        start = super().initial_carry(params, batch_shape)
+        return CountingCarry(start.h, jnp.zeros(batch_shape, jnp.int32))
+
+    def gate(self, params, carry, u, r):
+        h = jnp.tanh(u + r) * (carry.count % 2)[..., None].astype(u.dtype)
+        return CountingCarry(h, carry.count + 1), h
+
+
+def test_a_carry_may_hold_integers_and_none():
+    check_cell(Counting(3, 4))
 
 
 # Broken in one way each: what an author may get wrong.

@@ -117,12 +117,14 @@ def _differentiable(tree):
 
 def _filled(tree, like):
     """The inverse of `_differentiable`."""
-    return jax.tree.map(
-        lambda g, a: np.zeros(a.shape, jax.dtypes.float0) if g is None else g,
-        tree,
-        like,
-        is_leaf=lambda g: g is None,
-    )
+
+    def fill(g, a):
+        # Where the carry itself has None, there is nothing to fill.
+        if g is not None or a is None:
+            return g
+        return np.zeros(a.shape, jax.dtypes.float0)
+
+    return jax.tree.map(fill, tree, like, is_leaf=lambda g: g is None)
 
 
 def _zeros(tree):
