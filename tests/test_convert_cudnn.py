@@ -12,7 +12,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     assert_same_function,
-    precision,  # noqa: F401
     random_params,
 )
 from jax.experimental import rnn
@@ -25,7 +24,7 @@ from jaxrnn.convert import from_cudnn, to_cudnn
 def test_the_vector_and_its_recurrence_are_the_same_function(
     num_layers,
     bidirectional,
-    precision,  # noqa: F811
+    precision,
 ):
     d, h = precision.sizes
     layout = (d, h, num_layers, bidirectional)
@@ -66,7 +65,7 @@ def test_the_vector_and_its_recurrence_are_the_same_function(
     ],
     ids=str,
 )
-def test_params_come_back_bit_for_bit(recurrence, num_layers, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit(recurrence, num_layers, precision):
     params = random_params(recurrence, precision)
     weights = to_cudnn(recurrence, params)
     both = isinstance(recurrence, Bidirectional)

@@ -10,7 +10,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     assert_same_function,
-    precision,  # noqa: F401
     random_params,
 )
 
@@ -39,7 +38,7 @@ def weights_of(forward, precision):
 
 
 @pytest.mark.parametrize("name", CORES)
-def test_a_core_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+def test_a_core_and_its_recurrence_are_the_same_function(name, precision):
     d, h = precision.sizes
     forward = unrolled(lambda: CORES[name](h))
     weights = weights_of(forward, precision)
@@ -49,7 +48,7 @@ def test_a_core_and_its_recurrence_are_the_same_function(name, precision):  # no
 
 
 @pytest.mark.parametrize("name", CORES)
-def test_a_core_gives_what_it_gave_after_a_round_trip(name, precision):  # noqa: F811
+def test_a_core_gives_what_it_gave_after_a_round_trip(name, precision):
     forward = unrolled(lambda: CORES[name](precision.sizes[1]))
     weights = weights_of(forward, precision)
     again = to_haiku(*from_haiku(weights))
@@ -62,14 +61,14 @@ def test_a_core_gives_what_it_gave_after_a_round_trip(name, precision):  # noqa:
 
 
 @pytest.mark.parametrize("recurrence", [ResetBeforeGRU(3, 4), Elman(3, 4, "relu")], ids=str)
-def test_params_come_back_bit_for_bit(recurrence, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit(recurrence, precision):
     params = random_params(recurrence, precision)
     again, params_again = from_haiku(to_haiku(recurrence, params))
     assert again == recurrence
     assert_equal(params_again, params)
 
 
-def test_an_lstm_comes_back_but_for_the_rounding_of_its_forget_bias(precision):  # noqa: F811
+def test_an_lstm_comes_back_but_for_the_rounding_of_its_forget_bias(precision):
     params = random_params(LSTM(3, 4), precision)
     again, params_again = from_haiku(to_haiku(LSTM(3, 4), params))
     assert again == LSTM(3, 4)

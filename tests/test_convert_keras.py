@@ -12,7 +12,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     assert_same_function,
-    precision,  # noqa: F401
     random_params,
 )
 
@@ -27,9 +26,7 @@ OPTIONS = {"return_sequences": True, "return_state": True}
 
 LAYERS = {
     "lstm": lambda h, **o: layers.LSTM(h, **o),
-    "lstm_without_bias": lambda h, **o: layers.LSTM(h, use_bias=False, **o),
     "gru": lambda h, **o: layers.GRU(h, **o),
-    "gru_without_bias": lambda h, **o: layers.GRU(h, use_bias=False, **o),
     "reset_before_gru": lambda h, **o: layers.GRU(h, reset_after=False, **o),
     "simple": lambda h, **o: layers.SimpleRNN(h, **o),
     "relu": lambda h, **o: layers.SimpleRNN(h, activation="relu", **o),
@@ -71,7 +68,7 @@ IN_BOTH = [(name, "float32") for name in LAYERS] + [("relu", "float64")]
 
 
 @pytest.mark.parametrize("name, precision", IN_BOTH, indirect=["precision"])
-def test_a_layer_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+def test_a_layer_and_its_recurrence_are_the_same_function(name, precision):
     d, h = precision.sizes
     layer = build(name, precision.dtype, d, h)
     weights = precision.like([w.value for w in layer.weights])
@@ -93,7 +90,7 @@ def test_a_layer_and_its_recurrence_are_the_same_function(name, precision):  # n
 
 
 @pytest.mark.parametrize("name", RECURRENCES)
-def test_params_come_back_bit_for_bit_through_a_layer(name, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit_through_a_layer(name, precision):
     recurrence = RECURRENCES[name]
     params = random_params(recurrence, precision)
     layer = build(name, precision.dtype, 3, 4)
@@ -119,13 +116,26 @@ def test_a_list_of_layers_is_a_stack():
         assert_equal(weights, [np.asarray(w.value) for w in layer.weights])
 
 
-def test_only_the_reset_after_gru_has_two_biases(precision):  # noqa: F811
+def test_only_the_reset_after_gru_has_two_biases(precision):
     params = random_params(GRU(3, 4), precision)
     b = to_keras(GRU(3, 4), params)[2]
     assert b.shape == (2, 12)
     np.testing.assert_array_equal(b[1], [0] * 8 + list(params.b_n))
     before = ResetBeforeGRU(3, 4)
     assert to_keras(before, random_params(before, precision))[2].shape == (12,)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "reset_before_gru", "simple"])
+def test_a_layer_without_bias_has_biases_of_zeros(name):
+    layer = LAYERS[name](4, use_bias=False)
+    layer.build((B, T, 3))
+    recurrence, params = from_keras(layer)
+    assert recurrence == RECURRENCES[name]
+    for field, shape in (
+        jax.eval_shape(recurrence.init, jax.random.key(0))._asdict().items()
+    ):
+        if field.startswith("b"):
+            assert_equal(getattr(params, field), jnp.zeros_like(shape))
 
 
 def test_the_forget_bias_is_in_both_biases():

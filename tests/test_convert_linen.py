@@ -8,7 +8,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     assert_same_function,
-    precision,  # noqa: F401
     random_params,
 )
 
@@ -36,7 +35,7 @@ def build(name, precision):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):
     cell, start, weights = build(name, precision)
 
     def peer(weights, xs):
@@ -57,7 +56,7 @@ def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):  # no
 @pytest.mark.parametrize(
     "recurrence", [LSTM(3, 4), GRU(3, 4), Elman(3, 4), Elman(3, 4, "relu")], ids=str
 )
-def test_params_come_back_bit_for_bit(recurrence, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit(recurrence, precision):
     params = random_params(recurrence, precision)
     activation = getattr(recurrence, "activation", "tanh")
     again, params_again = from_linen(to_linen(recurrence, params), activation=activation)

@@ -7,7 +7,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     assert_same_function,
-    precision,  # noqa: F401
     random_params,
 )
 from flax import nnx
@@ -38,7 +37,7 @@ def without_inner_bias(recurrence, params):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):
     graph, weights = build(name, precision)
 
     def convert(weights):
@@ -58,7 +57,7 @@ def test_a_cell_and_its_recurrence_are_the_same_function(name, precision):  # no
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_cell_filled_by_to_nnx_has_the_same_weights(name, precision):  # noqa: F811
+def test_a_cell_filled_by_to_nnx_has_the_same_weights(name, precision):
     graph, weights = build(name, precision)
     filled = nnx.merge(graph, jax.tree.map(jnp.zeros_like, weights))
     assert to_nnx(*from_nnx(nnx.merge(graph, weights)), filled) is filled
@@ -68,7 +67,7 @@ def test_a_cell_filled_by_to_nnx_has_the_same_weights(name, precision):  # noqa:
 @pytest.mark.parametrize(
     "recurrence", [LSTM(3, 4), GRU(3, 4), Elman(3, 4), Elman(3, 4, "relu")], ids=str
 )
-def test_params_come_back_bit_for_bit(recurrence, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit(recurrence, precision):
     params = without_inner_bias(recurrence, random_params(recurrence, precision))
     again, params_again = from_nnx(to_nnx(recurrence, params))
     assert again == recurrence

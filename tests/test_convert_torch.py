@@ -10,7 +10,6 @@ from convert_parity import (
     assert_close,
     assert_equal,
     converted,
-    precision,  # noqa: F401
     random_params,
     run,
 )
@@ -79,7 +78,7 @@ def torch_run(module, xs):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_and_its_recurrence_are_the_same_function(name, precision):  # noqa: F811
+def test_a_module_and_its_recurrence_are_the_same_function(name, precision):
     module = build(name, precision)
     xs = precision.draw(T, B, precision.sizes[0])
 
@@ -98,7 +97,7 @@ def test_a_module_and_its_recurrence_are_the_same_function(name, precision):  # 
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_live_module_and_its_state_dict_convert_alike(name, precision):  # noqa: F811
+def test_a_live_module_and_its_state_dict_convert_alike(name, precision):
     module = build(name, precision)
     recurrence, params = from_torch(module)
     activation = getattr(module, "nonlinearity", None)
@@ -108,7 +107,7 @@ def test_a_live_module_and_its_state_dict_convert_alike(name, precision):  # noq
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_filled_by_to_torch_gives_what_it_gave(name, precision):  # noqa: F811
+def test_a_module_filled_by_to_torch_gives_what_it_gave(name, precision):
     module = build(name, precision)
     state = to_torch(*from_torch(module))
     fresh = MODULES[name.replace("_without_bias", "")](*precision.sizes)
@@ -122,7 +121,7 @@ def test_a_module_filled_by_to_torch_gives_what_it_gave(name, precision):  # noq
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES, ids=str)
-def test_params_come_back_bit_for_bit(recurrence, precision):  # noqa: F811
+def test_params_come_back_bit_for_bit(recurrence, precision):
     params = random_params(recurrence, precision)
     activation = getattr(recurrence, "activation", None)
     again, params_again = from_torch(to_torch(recurrence, params), activation=activation)
