@@ -20,13 +20,16 @@ def describe(config: Config, splits: dict[str, bytes]) -> dict[str, Any]:
 
 
 def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
-    """The best model of a run. Raises ValueError if there is none."""
+    """The best model of a run, the newest one before its first evaluation.
+
+    Raises ValueError if there is none.
+    """
     run = RunDirectory(path)
     config = _config(run)
     tokenizer = Tokenizer.load(run.tokenizer)
     graph, state = initial_state(config, tokenizer.size)
     with CheckpointStore(run.path) as store:
-        restored = store.restore_best(state)
+        restored = store.restore_best(state) or store.restore(state)
     if restored is None:
         raise ValueError(f"{run.path} has no checkpoint yet")
     return nnx.merge(graph, restored.state.params), tokenizer, config

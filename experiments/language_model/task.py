@@ -21,12 +21,20 @@ from jaxrnn.training.run import Task
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, place_batch
 
+
+def _takes_sizes_only(cell: type[jaxrnn.Cell]) -> bool:
+    needed = [
+        name
+        for name, parameter in inspect.signature(cell).parameters.items()
+        if parameter.default is parameter.empty
+    ]
+    return needed == ["input_size", "hidden_size"]
+
+
 CELLS: dict[str, Callable[..., jaxrnn.Cell]] = {
     name.lower(): cell
     for name, cell in vars(jaxrnn).items()
-    if isinstance(cell, type)
-    and issubclass(cell, jaxrnn.Cell)
-    and list(inspect.signature(cell).parameters)[:2] == ["input_size", "hidden_size"]
+    if isinstance(cell, type) and issubclass(cell, jaxrnn.Cell) and _takes_sizes_only(cell)
 }
 
 

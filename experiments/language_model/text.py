@@ -5,6 +5,7 @@ import hashlib
 import json
 import lzma
 import sysconfig
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,11 @@ def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[s
         return _folder(data)
     if not data.is_file():
         raise ValueError(f"no text at {data}: --data takes a file or a folder")
-    return _cut(_read(data), shares)
+    try:
+        text = _read(data).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{data} is not UTF-8 text: {error}") from None
+    return _cut(text, shares)
 
 
 def digest(splits: dict[str, bytes]) -> str:
@@ -42,25 +47,29 @@ def digest(splits: dict[str, bytes]) -> str:
 
 def _read(path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix == ".xz":
-        return lzma.decompress(content)
-    if path.suffix == ".gz":
-        return gzip.decompress(content)
+    try:
+        if path.suffix == ".xz":
+            return lzma.decompress(content)
+        if path.suffix == ".gz":
+            return gzip.decompress(content)
+    except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from None
     return content
 
 
-def _cut(text: bytes, shares: tuple[float, float, float]) -> dict[str, bytes]:
+def _cut(text: str, shares: tuple[float, float, float]) -> dict[str, bytes]:
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0 or shares[1] == 0:
         raise ValueError(
             f"split needs three shares that add up to 1, training and validation above 0, "
             f"got {shares}"
         )
-    # Cut between characters, not between the bytes of one.
-    characters = text.decode()
-    first = round(shares[0] * len(characters))
-    second = first + round(shares[1] * len(characters))
-    parts = characters[:first], characters[first:second], characters[second:]
-    return {name: part.encode() for name, part in zip(SPLITS, parts, strict=True) if part}
+    first = round(shares[0] * len(text))
+    second = first + round(shares[1] * len(text))
+    parts = text[:first], text[first:second], text[second:]
+    splits = {name: part.encode() for name, part in zip(SPLITS, parts, strict=True)}
+    if not splits["test"]:
+        del splits["test"]
+    return splits
 
 
 def _folder(folder: Path) -> dict[str, bytes]:
@@ -94,8 +103,11 @@ def _standard_library() -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Characters, bytes or words to numbers and back; a word ends at white space, a line
-    at `<eos>`. What was not seen in training is `<unk>`."""
+    """Characters, bytes or words to numbers and back.
+
+    Words are what white space separates, and every end of a line is the word `<eos>`.
+    What was not seen in training is `<unk>`.
+    """
 
     kind: str
     symbols: tuple[str, ...] = ()
@@ -112,12 +124,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         return cls(stored["kind"], tuple(stored["symbols"]))
 
     def save(self, path: Path) -> None:
         stored = {"kind": self.kind, "symbols": self.symbols}
-        path.write_text(json.dumps(stored, ensure_ascii=False, indent=0))
+        path.write_text(json.dumps(stored, ensure_ascii=False, indent=0), encoding="utf-8")
 
     @property
     def size(self) -> int:
@@ -139,12 +151,11 @@ class Tokenizer:
         symbols = (self.symbols[number] for number in tokens)
         if self.kind == "character":
             return "".join(symbols)
-        return (
-            " ".join(symbols).replace(f" {END_OF_LINE} ", "\n").replace(END_OF_LINE, "\n")
-        )
+        lines = " ".join(symbols).split(END_OF_LINE)
+        return "\n".join(line.strip() for line in lines)
 
 
 def _split(kind: str, text: str) -> list[str] | str:
     if kind == "character":
         return text
-    return [word for line in text.splitlines() for word in (*line.split(), END_OF_LINE)]
+    return text.replace("\n", f" {END_OF_LINE} ").split()

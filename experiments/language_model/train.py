@@ -41,7 +41,8 @@ def main() -> None:
             tokenizer.save(run.directory.tokenizer)
         if not run.train(stop):
             assert stop.signal is not None
-            print(f"stopped at step {int(run.state.step)}; go on with: {_this_command()}")
+            step, command = int(run.state.step), _this_command(config)
+            print(f"stopped at step {step}; go on with: {command}")
             sys.exit(128 + stop.signal)
         run.finish()
     _show(config)
@@ -65,11 +66,14 @@ def _show(config: Config) -> None:
     print(f"\n{text}\n")
     python = "python -m experiments.language_model"
     print(f"sample: {python}.sample {shlex.quote(str(config.run_dir))} --length 500")
-    print(f"resume: {_this_command()}")
+    print(f"resume: {_this_command(config)}")
 
 
-def _this_command() -> str:
-    return shlex.join(["python", "-m", "experiments.language_model.train", *sys.argv[1:]])
+def _this_command(config: Config) -> str:
+    # Of two options of one name the last one counts.
+    resume = ["--resume", "auto"] if config.resume == "never" else []
+    python = ["python", "-m", "experiments.language_model.train"]
+    return shlex.join([*python, *sys.argv[1:], *resume])
 
 
 if __name__ == "__main__":

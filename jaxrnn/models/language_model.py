@@ -30,7 +30,8 @@ class LanguageModel(nnx.Module):
     tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
         2017), with a linear map between where their widths differ.
 
-    Raises ValueError if the sizes of neighbours differ or an option is out of range.
+    Raises ValueError without layers, if the sizes of neighbours differ, or if an option is
+    out of range.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class LanguageModel(nnx.Module):
             raise ValueError(
                 f"dropout_over_time must be 'each' or 'shared', got {dropout_over_time!r}"
             )
+        if not layers:
+            raise ValueError("a LanguageModel needs at least one layer, got none")
         width = embedding_size
         for layer in layers:
             if layer.input_size != width:
@@ -107,14 +110,14 @@ class LanguageModel(nnx.Module):
         table = self.embedding.embedding[...]
         first, *others = self.layers
         lowest = first.recurrence
+        params, enter = first.arrays(), lowest.step
         if isinstance(lowest, Cell):
-            table, enter = lowest.project(first.arrays(), table), lowest.recur
-        else:
-            enter = lowest.step
+            params, table = lowest.prepare(params, table)
+            table, enter = lowest.project(params, table), lowest.recur
 
         def step(carry: Any, tokens: Array) -> tuple[Any, Array]:
             x = jax.tree.map(lambda rows: rows[tokens], table)
-            inner, y = enter(first.arrays(), carry[0], x)
+            inner, y = enter(params, carry[0], x)
             after = [inner]
             for layer, before in zip(others, carry[1:], strict=True):
                 before, y = layer.recurrence.step(layer.arrays(), before, y)

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turns a ValueError about what the user asked for into one sentence, without a
-    traceback. Training itself stays outside: an error there is ours, not the user's."""
+    """Turns an error about what the user asked for into one sentence, without a traceback.
+
+    That is a ValueError, or an OSError for a file or folder that cannot be used. Training
+    itself stays outside: an error there is ours, not the user's.
+    """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -24,7 +24,8 @@ class TokenLanes:
 
     Batch n of a lane goes on where batch n - 1 ended, so that a carry kept from step to
     step means something (truncated backpropagation through time). `tokens` `[N]` may be
-    a memory-mapped array. Raises ValueError if the text is too short for one batch.
+    a memory-mapped array. Raises ValueError for lanes or a length below 1 and if the text
+    is too short for one batch.
     """
 
     tokens: np.ndarray
@@ -32,6 +33,11 @@ class TokenLanes:
     length: int
 
     def __post_init__(self) -> None:
+        if self.lanes < 1 or self.length < 1:
+            raise ValueError(
+                "batches need 1 or more lanes of 1 or more tokens, "
+                f"got {self.lanes} of {self.length}"
+            )
         if self.steps_per_epoch < 1:
             raise ValueError(
                 f"{len(self.tokens)} tokens are too few for {self.lanes} lanes of "

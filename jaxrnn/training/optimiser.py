@@ -1,6 +1,9 @@
 """Optax optimisers and learning rate schedules, by name."""
 
+import jax.numpy as jnp
 import optax
+from jax import Array
+from jax.typing import ArrayLike
 
 OPTIMISERS = {
     "adamw": optax.adamw,
@@ -44,26 +47,33 @@ def make_schedule(
 
     "constant" stays there; "cosine" falls to zero at `steps` (Loshchilov & Hutter 2017);
     "stairs" is multiplied by `decay` every `decay_every` steps from `decay_begin` on.
-    Raises ValueError for an unknown name or a warm-up as long as the run.
+    Raises ValueError for an unknown name, a warm-up as long as the run, or stairs without
+    length.
     """
-    if warmup >= steps:
+    if not 0 <= warmup < steps:
         raise ValueError(
-            f"a warm-up of {warmup} steps leaves none of {steps} steps to train"
+            f"warmup must be 0 or more and less than the {steps} steps, got {warmup}"
         )
     if name == "constant":
         after = optax.constant_schedule(peak)
     elif name == "cosine":
         after = optax.cosine_decay_schedule(peak, steps - warmup)
     elif name == "stairs":
-        after = optax.exponential_decay(
-            peak,
-            transition_steps=decay_every,
-            decay_rate=decay,
-            transition_begin=decay_begin - decay_every - warmup,
-            staircase=True,
-        )
+        after = _stairs(peak, decay_begin - warmup, decay_every, decay)
     else:
         raise ValueError(f"unknown schedule {name!r}; known: constant, cosine, stairs")
     if warmup == 0:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _stairs(peak: float, begin: int, every: int, factor: float) -> optax.Schedule:
+    # Not optax.exponential_decay, which cannot decay before it has stood for `every` steps.
+    if every < 1:
+        raise ValueError(f"decay_every must be 1 or more, got {every}")
+
+    def rate(count: ArrayLike) -> Array:
+        stairs = jnp.maximum((jnp.asarray(count) - begin) // every + 1, 0)
+        return peak * factor ** stairs.astype(jnp.float32)
+
+    return rate

@@ -1,5 +1,6 @@
 """The picture of a run: its losses over the steps."""
 
+import math
 from pathlib import Path
 
 from jaxrnn.training.metrics import read_metrics
@@ -35,9 +36,11 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
             steps, losses, color="tab:red", marker="o", markersize=3, label="validation"
         )
     axes.set(xlabel="step", ylabel=f"nats per {unit}")
-    if validation:
-        worst = max(loss for _, loss in validation)
-        axes.set_ylim(top=max(worst, validation[-1][1]) * 1.15)
+    # Without the first training losses, which dwarf all else, and those of a run gone wrong.
+    measured = [loss for _, loss in validation if math.isfinite(loss)]
+    if measured:
+        axes.set_ylim(top=max(measured) * 1.15)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if rows:
+        axes.legend()
     figure.savefig(picture, dpi=130)
