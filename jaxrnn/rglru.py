@@ -67,7 +67,7 @@ class RGLRU(RealLinearCell[RGLRUParams]):
 
         def blocks(key: Array) -> Array:
             keys = jax.random.split(key, self.heads)
-            return jnp.stack([lecun_normal(key, size, size, dtype) for key in keys])
+            return jax.vmap(lambda key: lecun_normal(key, size, size, dtype))(keys)
 
         shape = (self.hidden_size,)
         squared = jax.random.uniform(key_decay, shape, minval=0.9**2, maxval=0.999**2)

@@ -203,11 +203,12 @@ def test_a_nan_passes_neither_a_reset_nor_backwards_in_time(cell):
 @pytest.mark.parametrize("scale", [30.0, -30.0, 0.0])
 def test_extreme_inputs_over_4096_steps_leave_values_and_gradients_finite(cell, scale):
     params = noisy_params(cell)
-    xs = jnp.full((4096, 1, cell.input_size), scale)
-    carry = cell.initial_carry(params, (1,))
-    weights = jnp.ones((4096, 1, 4))
+    # Of the shapes of the test above, which is compiled already.
+    xs = jnp.full((4096, 2, cell.input_size), scale)
+    flags, weights = np.ones((4096, 2), bool), jnp.ones((4096, 2, 4))
+    carry = cell.initial_carry(params, (2,))
     results = value_and_gradients(
-        cell, params, carry, xs, None, None, weights, strategy=parallel(cell)
+        cell, params, carry, xs, flags, ~flags, weights, strategy=parallel(cell)
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results))
 
@@ -235,7 +236,8 @@ def test_min_lstm_with_both_gates_closed_divides_no_zero_by_zero():
 
 
 def test_rglru_starts_on_the_ring_between_0_9_and_0_999():
-    radius = np.exp(-jax.nn.softplus(RGLRU(4000, 4000, 4000).init(jax.random.key(0)).decay))
+    params = RGLRU(4000, 4000, heads=40).init(jax.random.key(0))
+    radius = np.exp(-jax.nn.softplus(params.decay))
     assert 0.9 < radius.min() < 0.901 and 0.998 < radius.max() < 0.9991
     # Evenly over the ring's area: the squares of the radii are uniform.
     assert abs(np.mean(radius**2) - (0.9**2 + 0.999**2) / 2) < 0.003
