@@ -70,8 +70,11 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
     def initial_carry(
         self, params: LayerNormLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMCarry:
-        start = zeros(params, batch_shape, self.hidden_size)
-        return LSTMCarry(h=start, c=start)
+        # Arrays of their own, not one several times: a carry may be donated.
+        return LSTMCarry(
+            h=zeros(params, batch_shape, self.hidden_size),
+            c=zeros(params, batch_shape, self.hidden_size),
+        )
 
     def project(self, params: LayerNormLSTMParams, x: Array) -> Array:
         return params.gain_x * normalise(x @ params.w_x, self.epsilon) + params.b

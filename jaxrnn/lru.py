@@ -87,8 +87,11 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
     def initial_carry(
         self, params: LRUParams, batch_shape: tuple[int, ...] = ()
     ) -> LRUCarry:
-        start = zeros(params, batch_shape, params.nu_log.shape[-1])
-        return LRUCarry(re=start, im=start)
+        # Arrays of their own, not one several times: a carry may be donated.
+        size = params.nu_log.shape[-1]
+        return LRUCarry(
+            re=zeros(params, batch_shape, size), im=zeros(params, batch_shape, size)
+        )
 
     def project(self, params: LRUParams, x: Array) -> Affine:
         radius = jnp.exp(-jnp.exp(widen(params.nu_log)))

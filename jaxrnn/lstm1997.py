@@ -106,9 +106,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
     def initial_carry(
         self, params: LSTM1997Params, batch_shape: tuple[int, ...] = ()
     ) -> LSTM1997Carry:
-        start = zeros(params, batch_shape, self.hidden_size)
-        gates = zeros(params, batch_shape, 2 * self.blocks)
-        return LSTM1997Carry(h=start, c=start, gates=gates)
+        # Arrays of their own, not one several times: a carry may be donated.
+        return LSTM1997Carry(
+            h=zeros(params, batch_shape, self.hidden_size),
+            c=zeros(params, batch_shape, self.hidden_size),
+            gates=zeros(params, batch_shape, 2 * self.blocks),
+        )
 
     def project(self, params: LSTM1997Params, x: Array) -> Array:
         u = x @ params.w_x

@@ -82,8 +82,10 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
     def initial_carry(
         self, params: SLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> SLSTMCarry:
-        start = zeros(params, batch_shape, self.hidden_size)
-        return SLSTMCarry(h=start, c=start, n=start, m=start)
+        # Arrays of their own, not one several times: a carry may be donated.
+        return SLSTMCarry(
+            *(zeros(params, batch_shape, self.hidden_size) for _ in SLSTMCarry._fields)
+        )
 
     def project(self, params: SLSTMParams, x: Array) -> Array:
         return x @ params.w_x
