@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from jaxrnn.training.saved_step import read_meta
 
 def step_folders(root: Path) -> dict[int, Path]:
     """The folder of every step, those set aside for a save that was cut off included."""
-    if not root.is_dir():
-        return {}
-    folders = {int(entry.name): entry for entry in root.iterdir() if entry.name.isdecimal()}
-    for aside in root.glob("replaced/*"):
-        if int(aside.name) not in folders:
-            folders |= {int(entry.name): entry for entry in aside.iterdir()}
+    folders = numbered(root)
+    for new, aside in numbered(root / "replaced").items():
+        if new not in folders:
+            folders |= numbered(aside)
     return folders
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    try:
+        return {int(path.name): path for path in folder.iterdir() if path.name.isdecimal()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
 
 
 def set_aside(root: Path, step: int) -> None:
@@ -40,12 +46,16 @@ def set_aside(root: Path, step: int) -> None:
 
 def settle(root: Path) -> None:
     """Ends what a save began: deletes the steps it replaced, or brings them back."""
-    for aside in root.glob("replaced/*"):
-        if not (root / aside.name).is_dir():
-            for folder in aside.iterdir():
+    trash = root / "trash"
+    shutil.rmtree(trash, ignore_errors=True)
+    for new, aside in numbered(root / "replaced").items():
+        if not (root / str(new)).is_dir():
+            for folder in numbered(aside).values():
                 folder.rename(root / folder.name)
-    for leftover in ("replaced", "trash"):
-        shutil.rmtree(root / leftover, ignore_errors=True)
+    # Renamed first: whoever reads there finds a step whole or not at all.
+    with suppress(FileNotFoundError):
+        (root / "replaced").rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def quarantine(folder: Path, root: Path) -> str:
