@@ -39,7 +39,7 @@ MODULES = {
     "two_layer_projected_lstm": lambda d, h: torch.nn.LSTM(
         d, h + 1, num_layers=2, proj_size=h
     ),
-    "lstm_without_bias": lambda d, h: torch.nn.LSTM(d, h, bias=False),
+    "lstm": lambda d, h: torch.nn.LSTM(d, h),
     "bidirectional_gru": lambda d, h: torch.nn.GRU(d, h, bidirectional=True),
     "two_layer_tanh_rnn": lambda d, h: torch.nn.RNN(d, h, num_layers=2),
     "relu_rnn": lambda d, h: torch.nn.RNN(d, h, nonlinearity="relu"),
@@ -110,7 +110,7 @@ def test_a_live_module_and_its_state_dict_convert_alike(name, precision):
 def test_a_module_filled_by_to_torch_gives_what_it_gave(name, precision):
     module = build(name, precision)
     state = to_torch(*from_torch(module))
-    fresh = MODULES[name.replace("_without_bias", "")](*precision.sizes)
+    fresh = MODULES[name](*precision.sizes)
     fresh.to(next(module.parameters()).dtype)
     assert list(state) == list(fresh.state_dict())
     fresh.load_state_dict({key: torch.from_numpy(w) for key, w in state.items()})
@@ -127,6 +127,17 @@ def test_params_come_back_bit_for_bit(recurrence, precision):
     again, params_again = from_torch(to_torch(recurrence, params), activation=activation)
     assert again == recurrence
     assert_equal(params_again, params)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_module_without_bias_has_biases_of_zeros(kind):
+    module = getattr(torch.nn, kind)(3, 4, bias=False)
+    recurrence, params = from_torch(module)
+    state = to_torch(recurrence, params)
+    for key, w in module.state_dict().items():
+        np.testing.assert_array_equal(state.pop(key), w)
+    assert list(state) == ["bias_ih_l0", "bias_hh_l0"]
+    assert not any(np.any(b) for b in state.values())
 
 
 def test_two_biases_become_one():
