@@ -59,7 +59,14 @@ class LanguageModel(nnx.Module):
                 raise ValueError(f"{layer} takes {layer.input_size} features, not {width}")
             width = layer.output_size
 
-        self.embedding = nnx.Embed(vocabulary_size, embedding_size, rngs=rngs)
+        # Inputs of variance 1 for the first layer; as output weights, logits of variance 1.
+        spread = embedding_size**-0.5 if tied else 1.0
+        self.embedding = nnx.Embed(
+            vocabulary_size,
+            embedding_size,
+            embedding_init=jax.nn.initializers.normal(spread),
+            rngs=rngs,
+        )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
         self.dropout = nnx.Dropout(
             dropout, broadcast_dims=(0,) if dropout_over_time == "shared" else ()
