@@ -21,7 +21,9 @@ PUBLIC = [
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_recurrence_is_in_the_table_of_cells(name):
-    assert re.search(rf"^\| `{name}[`(]", (ROOT / "docs/cells.md").read_text(), re.MULTILINE)
+    assert re.search(
+        rf"^\| `{name}[`(]", (ROOT / "docs/cells.md").read_text(), re.MULTILINE
+    )
 
 
 def test_the_readme_is_short():
@@ -37,6 +39,10 @@ def test_the_first_example_of_the_readme_runs():
 
 
 def test_every_file_that_the_readme_links_exists():
-    for document in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*.md")):
+    for document in (
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("experiments/*.md"),
+    ):
         for link in re.findall(r"\]\(([^):]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name} links {link}"

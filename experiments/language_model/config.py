@@ -58,6 +58,7 @@ class Config:
     eval_every: int = 500
     checkpoint_every: int = 500
     log_every: int = 50
+    sample_prompt: str = "\n"
     sample_length: int = 600
     """Tokens of the sample at the end."""
 
@@ -71,10 +72,11 @@ PRESETS: dict[str, tuple[str, Config]] = {
             _BASE,
             run_dir=Path("runs/demo"),
             tokens="byte",
-            hidden_size=384,
-            steps=1500,
-            learning_rate=8e-3,
+            steps=2000,
+            learning_rate=1e-2,
             warmup=50,
+            eval_every=1000,
+            sample_prompt="\n    def ",
         ),
     ),
     "char": (

@@ -87,10 +87,12 @@ def _folder(folder: Path) -> dict[str, bytes]:
 
 
 def _standard_library() -> dict[str, bytes]:
-    """Every module of the standard library, tests left out, one file in 20 for validation
-    and one for test, by a hash of its name: a file stays in its split in every version."""
+    """The modules of the standard library, one file in 20 for validation and one for test,
+    by a hash of its name: a file stays in its split in every version."""
     root = Path(sysconfig.get_path("stdlib"))
-    left_out = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3"}
+    tests = {"test", "tests", "idle_test"}
+    tables = {"encodings", "pydoc_data"}
+    left_out = {"site-packages", "dist-packages"} | tests | tables
     splits: dict[str, list[bytes]] = {name: [] for name in SPLITS}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)

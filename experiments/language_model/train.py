@@ -27,7 +27,15 @@ from jaxrnn.training.stop import StopRequest
 
 # What may differ between two starts of one run without changing a bit of its result.
 FREE = frozenset(
-    {"run_dir", "data", "resume", "checkpoint_every", "log_every", "sample_length"}
+    {
+        "run_dir",
+        "data",
+        "resume",
+        "checkpoint_every",
+        "log_every",
+        "sample_prompt",
+        "sample_length",
+    }
 )
 
 
@@ -61,8 +69,10 @@ def open_run(config: Config) -> tuple[Run, Tokenizer]:
 
 def _show(config: Config) -> None:
     model, tokenizer, _ = load(config.run_dir)
-    how = Sampling(temperature=0.8)
-    (text,) = write(model, tokenizer, "\n", config.sample_length, how, seed=config.seed)
+    how = Sampling(temperature=0.7)
+    (text,) = write(
+        model, tokenizer, config.sample_prompt, config.sample_length, how, seed=config.seed
+    )
     print(f"\n{text}\n")
     python = "python -m experiments.language_model"
     print(f"sample: {python}.sample {shlex.quote(str(config.run_dir))} --length 500")
