@@ -56,6 +56,8 @@ def unroll(
         too.
     reverse: from the last step to the first. `reset` still marks the first step of each
         sequence in forward time; the carry is replaced at each sequence's last step.
+        (Cut such a run in two only where no sequence begins: the earlier part cannot
+        know that its last step ends one.)
     strategy: "scan" (the reference), "fused" (deferred weight gradients, reverse mode
         only), "associative" (linear recurrences, parallel over time), "chunkwise" (blocks
         of time, each in parallel) or "auto"; `explain` tells what "auto" takes and why.

@@ -73,7 +73,7 @@ EQUATIONS = [
 
 
 @pytest.mark.parametrize("length", [1, 20])
-@pytest.mark.parametrize("cell, equations", EQUATIONS, ids=lambda value: str(value))
+@pytest.mark.parametrize("cell, equations", EQUATIONS, ids=range(len(EQUATIONS)))
 def test_a_cell_computes_the_equations_of_its_paper(cell, equations, length):
     random = np.random.default_rng(length)
     shapes = jax.eval_shape(cell.init, jax.random.key(0))

@@ -233,7 +233,7 @@ def example(cell, dtype):
     return params, carry, draw(20, B, D)
 
 
-@pytest.mark.parametrize("cell, paper", PAPERS, ids=str)
+@pytest.mark.parametrize("cell, paper", PAPERS, ids=range(len(PAPERS)))
 def test_twenty_steps_are_the_equations_of_the_paper(cell, paper):
     with jax.enable_x64(True):
         params, carry, xs = example(cell, np.float64)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import sysconfig
 import zlib
 from collections import Counter
@@ -21,14 +22,21 @@ def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[s
     """The bytes of each split; `test` is missing where there is none.
 
     A file is cut by `shares` in its order; a folder has one file a split, known by its
-    name; None is Python's standard library. Raises ValueError if there is no such text.
+    name, or one file; None is Python's standard library. What is not found from here is
+    looked for in the folder that JAXRNN_DATA names. Raises ValueError if there is no such
+    text.
     """
     if data is None:
         return _standard_library()
-    if data.is_dir():
-        return _folder(data)
-    if not data.is_file():
+    if not data.exists() and "JAXRNN_DATA" in os.environ:
+        data = Path(os.environ["JAXRNN_DATA"]) / data
+    if not data.exists():
         raise ValueError(f"no text at {data}: --data takes a file or a folder")
+    if data.is_dir():
+        files = sorted(path for path in data.iterdir() if path.is_file())
+        if len(files) != 1 or any(name in files[0].name for name in SPLITS):
+            return _folder(data, files)
+        data = files[0]
     try:
         text = _read(data).decode()
     except UnicodeDecodeError as error:
@@ -63,8 +71,8 @@ def _cut(text: str, shares: tuple[float, float, float]) -> dict[str, bytes]:
             f"split needs three shares that add up to 1, training and validation above 0, "
             f"got {shares}"
         )
-    first = round(shares[0] * len(text))
-    second = first + round(shares[1] * len(text))
+    first = int(shares[0] * len(text))
+    second = int((shares[0] + shares[1]) * len(text))
     parts = text[:first], text[first:second], text[second:]
     splits = {name: part.encode() for name, part in zip(SPLITS, parts, strict=True)}
     if not splits["test"]:
@@ -72,10 +80,10 @@ def _cut(text: str, shares: tuple[float, float, float]) -> dict[str, bytes]:
     return splits
 
 
-def _folder(folder: Path) -> dict[str, bytes]:
+def _folder(folder: Path, files: list[Path]) -> dict[str, bytes]:
     splits = {}
     for name in SPLITS:
-        found = sorted(p for p in folder.iterdir() if p.is_file() and name in p.name)
+        found = [path for path in files if name in path.name]
         if len(found) > 1:
             names = ", ".join(p.name for p in found)
             raise ValueError(f"{folder} has several files for {name!r}: {names}")

@@ -36,7 +36,7 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
             steps, losses, color="tab:red", marker="o", markersize=3, label="validation"
         )
     axes.set(xlabel="step", ylabel=f"nats per {unit}")
-    # Without the first training losses, which dwarf all else, and those of a run gone wrong.
+    # Without the first training losses, which dwarf all else, and those of a run gone bad.
     measured = [loss for _, loss in validation if math.isfinite(loss)]
     if measured:
         axes.set_ylim(top=max(measured) * 1.15)

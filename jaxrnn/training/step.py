@@ -20,7 +20,16 @@ def make_mesh() -> Mesh:
 
 
 def place_state(state: TrainState, mesh: Mesh) -> TrainState:
-    """Every device holds the parameters; the rows of the carry are split over them."""
+    """Every device holds the parameters; the rows of the carry are split over them.
+
+    Raises ValueError if the devices cannot share the rows evenly.
+    """
+    for leaf in jax.tree.leaves(state.carry):
+        if leaf.shape[0] % mesh.size:
+            raise ValueError(
+                f"a batch of {leaf.shape[0]} rows cannot be split evenly over {mesh.size} "
+                "devices"
+            )
     return jax.device_put(state, state_shardings(state, mesh))
 
 
