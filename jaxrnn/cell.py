@@ -171,5 +171,9 @@ class Cell(Recurrence[Params, Carry]):
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:
-    """Zeros `[*batch_shape, size]` in the dtype of `params`: a carry's usual start."""
+    """Zeros `[*batch_shape, size]` in the dtype of `params`: a carry's usual start.
+
+    A cell calls it once for each leaf: a carry may be donated, and the same array twice
+    may not.
+    """
     return jnp.zeros((*batch_shape, size), jax.tree.leaves(params)[0].dtype)

@@ -70,7 +70,6 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
     def initial_carry(
         self, params: LayerNormLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMCarry:
-        # Arrays of their own, not one several times: a carry may be donated.
         return LSTMCarry(
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),

@@ -87,7 +87,6 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
     def initial_carry(
         self, params: LRUParams, batch_shape: tuple[int, ...] = ()
     ) -> LRUCarry:
-        # Arrays of their own, not one several times: a carry may be donated.
         size = params.nu_log.shape[-1]
         return LRUCarry(
             re=zeros(params, batch_shape, size), im=zeros(params, batch_shape, size)

@@ -53,7 +53,6 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
     def initial_carry(
         self, params: LSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMCarry:
-        # Two arrays, not one twice: a carry may be donated.
         return LSTMCarry(
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),
@@ -118,7 +117,6 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
     def initial_carry(
         self, params: PeepholeLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMCarry:
-        # Two arrays, not one twice: a carry may be donated.
         return LSTMCarry(
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),
@@ -179,7 +177,6 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
     def initial_carry(
         self, params: CoupledLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMCarry:
-        # Two arrays, not one twice: a carry may be donated.
         return LSTMCarry(
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),

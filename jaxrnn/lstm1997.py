@@ -106,7 +106,6 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
     def initial_carry(
         self, params: LSTM1997Params, batch_shape: tuple[int, ...] = ()
     ) -> LSTM1997Carry:
-        # Arrays of their own, not one several times: a carry may be donated.
         return LSTM1997Carry(
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),

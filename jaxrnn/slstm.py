@@ -82,7 +82,6 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
     def initial_carry(
         self, params: SLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> SLSTMCarry:
-        # Arrays of their own, not one several times: a carry may be donated.
         return SLSTMCarry(
             *(zeros(params, batch_shape, self.hidden_size) for _ in SLSTMCarry._fields)
         )

@@ -378,15 +378,20 @@ def restore_after_damage(run_dir: Path) -> int:
     return restored.step
 
 
-def essential(run_dir: Path) -> set[str]:
-    """The files of step 2 that hold what is restored; Orbax writes others beside them."""
+def read_files(run_dir: Path) -> tuple[set[str], set[str]]:
+    """The files of step 2 that a restore reads, and those that it may read.
+
+    TensorStore spreads the values over one file or several, with an index beside them
+    that nobody reads, all under names that tell nothing: the largest one holds values.
+    """
     folder = run_dir / "checkpoints" / "2"
-    values = max(
+    values = sorted(
         (folder / "state/ocdbt.process_0/d").iterdir(), key=lambda p: p.stat().st_size
     )
-    index = [values, *(folder / "state/d").iterdir()]
-    names = {str(file.relative_to(folder)) for file in index}
-    return names | {"meta/metadata", "state/manifest.ocdbt"}
+    index = [values[-1], *(folder / "state/d").iterdir()]
+    read = {str(file.relative_to(folder)) for file in index}
+    read |= {"meta/metadata", "state/manifest.ocdbt"}
+    return read, read | {str(file.relative_to(folder)) for file in values}
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, zero_tail, None])
@@ -402,25 +407,26 @@ def test_damage_to_any_file_is_found_or_harmless(two_steps, tmp_path, damage):
             file.write_bytes(damage(file.read_bytes()))
         if restore_after_damage(run_dir) == 1:
             found.add(name)
-    assert found == essential(two_steps)
+    read, may_be_read = read_files(two_steps)
+    assert read <= found <= may_be_read
 
 
 def test_every_flipped_bit_is_found_or_harmless(two_steps, tmp_path):
     places = random.Random(5)
+    read, may_be_read = read_files(two_steps)
     flips = found = 0
     for name in files_of_newest(two_steps):
         original = (two_steps / "checkpoints" / "2" / name).read_bytes()
-        matters = name in essential(two_steps)
-        for bit in places.sample(range(8 * len(original)), 15 if matters else 4):
+        for bit in places.sample(range(8 * len(original)), 15 if name in read else 4):
             run_dir = tmp_path / str(flips)
             shutil.copytree(two_steps, run_dir)
             (run_dir / "checkpoints" / "2" / name).write_bytes(flip(original, bit))
             step = restore_after_damage(run_dir)
-            assert step == 2 or matters
+            assert step == 2 or name in may_be_read
             flips += 1
             found += step == 1
     # A flip may fall on a byte that no reader looks at; few do.
-    assert flips == 4 * 15 + 9 * 4 and found > 50
+    assert found > 0.8 * 15 * len(read)
 
 
 def test_a_damaged_step_is_kept_as_evidence(run_dir):

@@ -72,6 +72,8 @@ def environment(home):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JAX_COMPILATION_CACHE_DIR": str(home / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        # Compiled as users compile, unlike the rest of the tests.
+        "XLA_FLAGS": "",
     }
 
 

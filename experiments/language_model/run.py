@@ -8,7 +8,7 @@ from flax import nnx
 
 from experiments.language_model.config import Config
 from experiments.language_model.task import initial_state
-from experiments.language_model.text import Tokenizer, digest, read_splits
+from experiments.language_model.text import Tokenizer, digest, locate, read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.run_directory import RunDirectory
@@ -16,7 +16,8 @@ from jaxrnn.training.run_directory import RunDirectory
 
 def describe(config: Config, splits: dict[str, bytes]) -> dict[str, Any]:
     """What config.json holds: the config, and the hash of the text it was trained on."""
-    return asdict(config) | {"data_sha256": digest(splits)}
+    data = None if config.data is None else locate(config.data)
+    return asdict(config) | {"data": data, "data_sha256": digest(splits)}
 
 
 def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:

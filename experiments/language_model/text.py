@@ -18,20 +18,25 @@ UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 
 
+def locate(data: Path) -> Path:
+    """The whole path of a file or folder, looked for from here and then in the folder
+    that JAXRNN_DATA names. Raises ValueError if it is in neither."""
+    for place in (Path(), Path(os.environ.get("JAXRNN_DATA", ""))):
+        if (place / data).exists():
+            return (place / data).absolute()
+    raise ValueError(f"no text at {data}: --data takes a file or a folder")
+
+
 def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[str, bytes]:
     """The bytes of each split; `test` is missing where there is none.
 
     A file is cut by `shares` in its order; a folder has one file a split, known by its
-    name, or one file; None is Python's standard library. What is not found from here is
-    looked for in the folder that JAXRNN_DATA names. Raises ValueError if there is no such
-    text.
+    name, or one file; None is Python's standard library. Raises ValueError if there is no
+    such text.
     """
     if data is None:
         return _standard_library()
-    if not data.exists() and "JAXRNN_DATA" in os.environ:
-        data = Path(os.environ["JAXRNN_DATA"]) / data
-    if not data.exists():
-        raise ValueError(f"no text at {data}: --data takes a file or a folder")
+    data = locate(data)
     if data.is_dir():
         files = sorted(path for path in data.iterdir() if path.is_file())
         if len(files) != 1 or any(name in files[0].name for name in SPLITS):
