@@ -283,7 +283,7 @@ def call(monkeypatch, capsys):
         ({"layers": 0}, "at least one layer, got none"),
         ({"hidden_size": 0}, "needs hidden_size of 1 or more, got 0"),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
-        ({"warmup": 30}, "less than the 30 steps, got 30"),
+        ({"warmup": 1.0}, "less than the 30 steps, got 30"),
     ],
     ids=str,
 )

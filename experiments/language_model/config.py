@@ -11,7 +11,8 @@ class Config:
 
     data: Path | None = None
     """A text file, or a folder with train, valid and test files (.xz and .gz too);
-    without it, the source code of Python's own standard library."""
+    without it, the source code of Python's own standard library. A relative path is
+    looked for from here, then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/language_model")
     """Where the run is kept; the same folder again goes on where it stopped."""
     resume: Literal["auto", "never", "must"] = "auto"
@@ -43,8 +44,8 @@ class Config:
     optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
     learning_rate: float = 3e-3
     schedule: Literal["constant", "cosine", "stairs"] = "cosine"
-    warmup: int = 0
-    """Steps of linear growth of the learning rate."""
+    warmup: float = 0.0
+    """The share of the steps in which the learning rate grows, linearly."""
     decay_begin: int = 1
     """stairs: the step of the first decay."""
     decay_every: int = 1
@@ -74,7 +75,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             tokens="byte",
             steps=2000,
             learning_rate=1e-2,
-            warmup=50,
+            warmup=0.03,
             eval_every=1000,
             sample_prompt="\n    def ",
         ),
@@ -88,7 +89,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             steps=1200,
             learning_rate=1e-2,
             weight_decay=0.05,
-            warmup=50,
+            warmup=0.04,
             eval_every=400,
         ),
     ),

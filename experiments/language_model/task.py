@@ -65,7 +65,7 @@ def make_training(config: Config) -> tuple[optax.GradientTransformation, optax.S
         config.schedule,
         config.learning_rate,
         steps=config.steps,
-        warmup=config.warmup,
+        warmup=int(config.warmup * config.steps),
         decay_begin=config.decay_begin,
         decay_every=config.decay_every,
         decay=config.decay,
