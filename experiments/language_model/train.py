@@ -11,6 +11,7 @@ same bits.
 import shlex
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import tyro
 
@@ -74,16 +75,25 @@ def _show(config: Config) -> None:
         model, tokenizer, config.sample_prompt, config.sample_length, how, seed=config.seed
     )
     print(f"\n{text}\n")
-    python = "python -m experiments.language_model"
-    print(f"sample: {python}.sample {shlex.quote(str(config.run_dir))} --length 500")
+    sample = [*_python("sample"), str(config.run_dir), "--length", "500"]
+    print(f"sample: {shlex.join(sample)}")
     print(f"resume: {_this_command(config)}")
 
 
 def _this_command(config: Config) -> str:
     # Of two options of one name the last one counts.
     resume = ["--resume", "auto"] if config.resume == "never" else []
-    python = ["python", "-m", "experiments.language_model.train"]
-    return shlex.join([*python, *sys.argv[1:], *resume])
+    return shlex.join([*_python("train"), *sys.argv[1:], *resume])
+
+
+def _python(command: str) -> list[str]:
+    # The interpreter of this folder's environment, which need not be activated.
+    interpreter = Path(sys.executable)
+    if interpreter.is_relative_to(Path.cwd()):
+        python = str(interpreter.relative_to(Path.cwd()))
+    else:
+        python = "python"
+    return [python, "-m", f"experiments.language_model.{command}"]
 
 
 if __name__ == "__main__":
