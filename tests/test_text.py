@@ -123,6 +123,7 @@ def test_a_text_that_is_not_there_is_refused(tmp_path):
         ("half.gz", gzip.compress(b"abc" * 99)[:-9]),
         ("half.xz", lzma.compress(b"abc" * 99)[:-9]),
     ],
+    ids=["xz", "gz", "half a gz", "half an xz"],
 )
 def test_a_damaged_archive_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
