@@ -10,7 +10,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 
 .PHONY: train test lint
 
-# Large pages for glibc's malloc save a fifth of a training step on a CPU.
+# Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(VENV)/bin/python -m experiments.language_model.train demo
 
