@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from jaxrnn.training.options import Options
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     """A recurrent language model, its text and its training."""
 
     data: Path | None = None
@@ -15,15 +17,13 @@ class Config:
     looked for from here, then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/language_model")
     """Where the run is kept; the same folder again goes on where it stopped."""
-    resume: Literal["auto", "never", "must"] = "auto"
-    """What to do with a run that is already in the folder."""
-    seed: int = 0
+    steps: int = 4000
+    learning_rate: float = 3e-3
+    schedule: Literal["constant", "cosine", "stairs", "plateau"] = "cosine"
 
     tokens: Literal["character", "byte", "word"] = "character"
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of a single text file for training, validation and test, in its order."""
-    batch_size: int = 32
-    """Lanes of text read side by side."""
     sequence_length: int = 64
     """Steps of truncated backpropagation through time."""
 
@@ -40,28 +40,13 @@ class Config:
     uniform_init: float | None = None
     """Draw all parameters uniformly from +- this, instead of each layer's own way."""
 
-    steps: int = 4000
-    optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
-    learning_rate: float = 3e-3
-    schedule: Literal["constant", "cosine", "stairs"] = "cosine"
-    warmup: float = 0.0
-    """The share of the steps in which the learning rate grows, linearly."""
-    decay_begin: int = 1
-    """stairs: the step of the first decay."""
-    decay_every: int = 1
-    """stairs: steps between decays."""
-    decay: float = 0.5
-    """stairs: the factor of each decay."""
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    """The largest norm of the gradient."""
-
-    eval_every: int = 500
-    checkpoint_every: int = 500
-    log_every: int = 50
     sample_prompt: str = "\n"
     sample_length: int = 600
     """Tokens of the sample at the end."""
+
+    @property
+    def free(self) -> frozenset[str]:
+        return super().free | {"sample_prompt", "sample_length"}
 
 
 _BASE = Config()

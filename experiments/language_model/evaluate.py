@@ -15,7 +15,7 @@ from experiments.language_model.run import load, read_text
 from experiments.language_model.task import make_evaluate
 from jaxrnn.training.command import refusals
 from jaxrnn.training.data import TokenLanes
-from jaxrnn.training.progress import quality
+from jaxrnn.training.progress import figures_shown
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,9 @@ def main() -> None:
             lanes = TokenLanes(
                 tokens, options.lanes or config.batch_size, config.sequence_length
             )
-            loss = make_evaluate(graph, lanes)(params)
-            figures[f"{name}_loss"] = loss
-            print(
-                f"{name}: {loss:.4f} nats/{config.tokens}, {quality(loss, config.tokens)}"
-            )
+            measured = make_evaluate(graph, lanes)(params)
+            figures[f"{name}_loss"] = measured["loss"]
+            print(figures_shown(name, measured, config.tokens))
     print(json.dumps(figures))
 
 

@@ -1,23 +1,17 @@
 """A language model's run folder, opened again: by `train`, `evaluate` and `sample`."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from flax import nnx
 
 from experiments.language_model.config import Config
 from experiments.language_model.task import initial_state
-from experiments.language_model.text import Tokenizer, digest, locate, read_splits
+from experiments.language_model.text import Tokenizer, read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.data_files import digest
 from jaxrnn.training.run_directory import RunDirectory
-
-
-def describe(config: Config, splits: dict[str, bytes]) -> dict[str, Any]:
-    """What config.json holds: the config, and the hash of the text it was trained on."""
-    data = None if config.data is None else locate(config.data)
-    return asdict(config) | {"data": data, "data_sha256": digest(splits)}
 
 
 def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
@@ -33,7 +27,7 @@ def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
         restored = store.restore_best(state) or store.restore(state)
     if restored is None:
         raise ValueError(f"{run.path} has no checkpoint yet")
-    return nnx.merge(graph, restored.state.params), tokenizer, config
+    return nnx.merge(graph, restored.state.evaluated_params), tokenizer, config
 
 
 def read_text(path: Path, config: Config) -> dict[str, bytes]:
@@ -49,7 +43,8 @@ def read_text(path: Path, config: Config) -> dict[str, bytes]:
 
 def _config(run: RunDirectory) -> Config:
     stored = run.read_config()
-    config = Config(**{field.name: stored[field.name] for field in fields(Config)})
+    known = {field.name for field in fields(Config)}
+    config = Config(**{name: value for name, value in stored.items() if name in known})
     return replace(
         config,
         data=None if config.data is None else Path(config.data),

@@ -6,20 +6,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 
 import jaxrnn
 from experiments.language_model.config import Config
+from experiments.language_model.text import Tokenizer, read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.strategies.select import select
 from jaxrnn.training.data import TokenBatch, TokenLanes
-from jaxrnn.training.optimiser import make_optimiser, make_schedule
-from jaxrnn.training.run import Task
+from jaxrnn.training.data_files import digest
+from jaxrnn.training.loop import Evaluate
+from jaxrnn.training.run import Task, text_digest
 from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import make_mesh, place_batch
+from jaxrnn.training.step import make_mesh, make_train_step, place_batch
 
 
 def _takes_sizes_only(cell: type[jaxrnn.Cell]) -> bool:
@@ -60,45 +61,48 @@ def make_model(config: Config, vocabulary_size: int) -> LanguageModel:
     return model
 
 
-def make_training(config: Config) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    schedule = make_schedule(
-        config.schedule,
-        config.learning_rate,
-        steps=config.steps,
-        warmup=int(config.warmup * config.steps),
-        decay_begin=config.decay_begin,
-        decay_every=config.decay_every,
-        decay=config.decay,
-    )
-    optimiser = make_optimiser(config.optimiser, schedule, config.weight_decay, config.clip)
-    return optimiser, schedule
-
-
 def initial_state(config: Config, vocabulary_size: int) -> tuple[nnx.GraphDef, TrainState]:
     graph, params = nnx.split(make_model(config, vocabulary_size))
     carry = nnx.merge(graph, params).initial_carry((config.batch_size,))
-    optimiser, _ = make_training(config)
-    return graph, TrainState.create(params, optimiser, carry, config.seed)
+    state = TrainState.create(
+        params,
+        config.make_optimiser(),
+        carry,
+        config.seed,
+        average=config.average > 0,
+    )
+    return graph, state
 
 
-def make_task(config: Config, tokens: dict[str, np.ndarray], vocabulary_size: int) -> Task:
-    """Learning to predict `tokens["train"]`; raises ValueError if something is off."""
+def make_task(config: Config) -> Task:
+    """Learning to predict the text; raises ValueError if something is off."""
+    splits = read_splits(config.data, config.split)
+    tokenizer = Tokenizer.of(config.tokens, splits["train"])
     lanes = {
-        name: TokenLanes(split, config.batch_size, config.sequence_length)
-        for name, split in tokens.items()
+        name: TokenLanes(tokenizer.encode(text), config.batch_size, config.sequence_length)
+        for name, text in splits.items()
     }
-    graph, state = initial_state(config, vocabulary_size)
-    optimiser, schedule = make_training(config)
+    graph, state = initial_state(config, tokenizer.size)
+    optimiser = config.make_optimiser()
     return Task(
         state=state,
-        loss=make_loss(graph),
-        optimiser=optimiser,
-        schedule=schedule,
+        train_step=make_train_step(
+            make_loss(graph),
+            optimiser,
+            halt_after=config.halt_after,
+            average=config.average,
+        ),
         batch=lanes["train"].batch,
         evaluate=make_evaluate(graph, lanes["valid"]),
         test=make_evaluate(graph, lanes["test"]) if "test" in lanes else None,
         unit=config.tokens,
         tokens_per_step=config.batch_size * config.sequence_length,
+        plateau=optimiser.plateau,
+        fingerprint={
+            "data_sha256": digest(splits),
+            "tokenizer_sha256": text_digest(tokenizer.as_json()),
+        },
+        files={"tokenizer.json": tokenizer.as_json()},
     )
 
 
@@ -114,7 +118,7 @@ def make_loss(graph: nnx.GraphDef):
     return loss
 
 
-def make_evaluate(graph: nnx.GraphDef, lanes: TokenLanes) -> Callable[[Any], float]:
+def make_evaluate(graph: nnx.GraphDef, lanes: TokenLanes) -> Evaluate:
     """Returns `evaluate(params)`: mean nats a token over a whole split, every token once,
     the carry kept from batch to batch."""
     mesh = make_mesh()
@@ -124,14 +128,14 @@ def make_evaluate(graph: nnx.GraphDef, lanes: TokenLanes) -> Callable[[Any], flo
         nats, carry = _nats(nnx.merge(graph, params), carry, batch, key=None)
         return jnp.sum(jnp.where(batch.mask, nats, 0)), carry
 
-    def evaluate(params: Any) -> float:
+    def evaluate(params: Any) -> dict[str, float]:
         carry = nnx.merge(graph, params).initial_carry((lanes.lanes,))
         total, tokens = 0.0, 0
         for batch in lanes.every_token():
             nats, carry = add(params, carry, place_batch(batch, mesh))
             total += float(nats)
             tokens += int(batch.mask.sum())
-        return total / tokens
+        return {"loss": total / tokens}
 
     return evaluate
 

@@ -1,30 +1,19 @@
 """Text to tokens: where it comes from, how it is split, what a token is."""
 
-import gzip
 import hashlib
 import json
-import lzma
-import os
 import sysconfig
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from jaxrnn.training.data_files import locate, read_bytes
+
 SPLITS = ("train", "valid", "test")
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
-
-
-def locate(data: Path) -> Path:
-    """The whole path of a file or folder, looked for from here and then in the folder
-    that JAXRNN_DATA names. Raises ValueError if it is in neither."""
-    for place in (Path(), Path(os.environ.get("JAXRNN_DATA", ""))):
-        if (place / data).exists():
-            return (place / data).absolute()
-    raise ValueError(f"no text at {data}: --data takes a file or a folder")
 
 
 def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[str, bytes]:
@@ -43,31 +32,10 @@ def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[s
             return _folder(data, files)
         data = files[0]
     try:
-        text = _read(data).decode()
+        text = read_bytes(data).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{data} is not UTF-8 text: {error}") from None
     return _cut(text, shares)
-
-
-def digest(splits: dict[str, bytes]) -> str:
-    """SHA-256 over the names and contents of the splits."""
-    whole = hashlib.sha256()
-    for name in sorted(splits):
-        whole.update(f"{name} {len(splits[name])}\n".encode())
-        whole.update(splits[name])
-    return whole.hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    content = path.read_bytes()
-    try:
-        if path.suffix == ".xz":
-            return lzma.decompress(content)
-        if path.suffix == ".gz":
-            return gzip.decompress(content)
-    except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be unpacked: {error}") from None
-    return content
 
 
 def _cut(text: str, shares: tuple[float, float, float]) -> dict[str, bytes]:
@@ -93,7 +61,7 @@ def _folder(folder: Path, files: list[Path]) -> dict[str, bytes]:
             names = ", ".join(p.name for p in found)
             raise ValueError(f"{folder} has several files for {name!r}: {names}")
         if found:
-            splits[name] = _read(found[0])
+            splits[name] = read_bytes(found[0])
         elif name != "test":
             raise ValueError(f"{folder} has no file with {name!r} in its name")
     return splits
@@ -142,9 +110,9 @@ class Tokenizer:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return cls(stored["kind"], tuple(stored["symbols"]))
 
-    def save(self, path: Path) -> None:
+    def as_json(self) -> str:
         stored = {"kind": self.kind, "symbols": self.symbols}
-        path.write_text(json.dumps(stored, ensure_ascii=False, indent=0), encoding="utf-8")
+        return json.dumps(stored, ensure_ascii=False, indent=0)
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +33,17 @@ from jaxrnn.training.saved_step import (
     read_step,
 )
 from jaxrnn.training.step_folders import (
-    KeepBest,
+    Lasting,
     best,
     newest,
+    newest_lasting,
     quarantine,
     set_aside,
     settle,
     step_folders,
 )
+
+NOTHING: Mapping[str, np.ndarray] = {}
 
 
 class Restored(NamedTuple):
@@ -69,7 +72,7 @@ class CheckpointStore:
             )
         self.root = Path(run_dir).absolute() / "checkpoints"
         self._policy = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(keep_latest), KeepBest(self.root, keep_best)]
+            [checkpoint_managers.LatestN(1), Lasting(self.root, keep_latest, keep_best)]
         )
         self._writer: ThreadPoolExecutor | None = None
         self._saving: Future[None] | None = None
@@ -89,12 +92,15 @@ class CheckpointStore:
         *,
         loss: float | None = None,
         record: dict[str, Any] | None = None,
+        lasting: bool = True,
     ) -> None:
         """Saves `state` as `step`, with the JSON dictionary `record` in the same commit.
 
         The lowest `loss` is the best; a step without one, or with one that is not finite,
-        is never the best. The state's memory may be donated once this returns. A step at
-        or below the newest begins a new history: the steps from it on go once it is saved.
+        is never the best. One that is not `lasting` is kept only while it is the newest:
+        the save of a run that was interrupted. The state's memory may be donated once
+        this returns. A step at or below the newest begins a new history: the steps from
+        it on go once it is saved.
         Raises ValueError for a leaf that is not an array or outside of a `with` block, and
         CheckpointError for a save that failed before.
         """
@@ -110,25 +116,33 @@ class CheckpointStore:
             "format": FORMAT,
             "step": int(step),
             "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "lasting": lasting,
             "record": record or {},
         }
         meta = json.loads(json.dumps(meta))  # a copy, as it will be read
         if jax.process_index() == 0:
             self._saving = self._writer.submit(self._write, leaves, meta)
 
-    def restore(self, like: Any) -> Restored | None:
+    def restore(
+        self, like: Any, *, defaults: Mapping[str, np.ndarray] = NOTHING
+    ) -> Restored | None:
         """The newest good step, or None if nothing was ever saved.
 
         The state has the structure, dtypes, shapes and shardings of `like`, a tree of
-        arrays or ShapeDtypeStructs. A damaged step is moved to `quarantine` with a warning
+        arrays or ShapeDtypeStructs; leaves that it lacks are taken from `defaults`, by
+        path. A damaged step is moved to `quarantine` with a warning
         and the next older one taken. Raises CheckpointError if no step is good, or if the
         step is good but of another structure, dtype or shape than `like`.
         """
-        return self._restore(like, newest)
+        return self._restore(like, newest, defaults)
 
     def restore_best(self, like: Any) -> Restored | None:
         """The good step of the lowest loss, or None if none was saved with a loss."""
         return self._restore(like, best)
+
+    def restore_lasting(self, like: Any) -> Restored | None:
+        """The newest good step that was not saved by the way, as `restore` does."""
+        return self._restore(like, newest_lasting)
 
     def steps(self) -> list[int]:
         """The steps on disk, ascending; that they are good shows when they are read."""
@@ -207,7 +221,10 @@ class CheckpointStore:
         )
 
     def _restore(
-        self, like: Any, choose: Callable[[dict[int, Path]], int | None]
+        self,
+        like: Any,
+        choose: Callable[[dict[int, Path]], int | None],
+        defaults: Mapping[str, np.ndarray] = NOTHING,
     ) -> Restored | None:
         self.wait()
         saved = self._first_good(choose) if jax.process_index() == 0 else None
@@ -220,7 +237,8 @@ class CheckpointStore:
             return None
         step = saved.meta["step"]
         try:
-            state = place(saved.leaves, like)
+            later = {path: Leaf(str(x.dtype), x) for path, x in defaults.items()}
+            state = place(later | saved.leaves, like)
         except CheckpointError as error:
             raise CheckpointError(
                 f"step {step} in {self.root} does not fit: {error}"

@@ -4,89 +4,136 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import optax
 from jax import Array
 
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.metrics import MetricsLog
 from jaxrnn.training.progress import Progress
 from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import TrainStep
 from jaxrnn.training.stop import StopRequest
+
+# params -> what was measured, such as {"loss": 1.2, "accuracy": 0.5}; less loss is better
+Evaluate = Callable[[Any], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and what to do on the way, in steps."""
+    """How long to train and what to do on the way, in steps.
+
+    Training ends at `steps`, or after `patience` evaluations without a better one.
+    """
 
     steps: int
     eval_every: int
     checkpoint_every: int
     log_every: int
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+
+    def ends(self, step: int, best_step: int) -> bool:
+        """Whether a run at `step`, best so far at `best_step`, is at its end."""
+        if step >= self.steps:
+            return True
+        patience = self.patience
+        return patience is not None and step - best_step >= patience * self.eval_every
+
+
+class Halted(Exception):
+    """Numbers that are not finite stopped the state at `step`, and nothing moves it."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss, gradient or carry of step {step} is not finite")
+        self.step = step
 
 
 def train(
     state: TrainState,
     *,
     plan: Plan,
-    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]],
+    train_step: TrainStep,
     batch: Callable[[int], Any],
-    evaluate: Callable[[Any], float],
+    passed_over: Callable[[int], bool],
+    evaluate: Evaluate,
+    plateau: optax.GradientTransformationExtraArgs | None,
     store: CheckpointStore,
+    record: Callable[[], dict[str, Any]],
     log: MetricsLog,
     progress: Progress,
     stop: StopRequest,
 ) -> TrainState:
-    """Trains from `state` to `plan.steps`, or until `stop` is set; returns the last state.
+    """Trains from `state` to the plan's end, or until `stop`; returns the last state.
 
-    `batch(n)` is what update n learns from, `evaluate(params)` gives the validation loss.
-    An evaluation belongs to its step: it is done before that step is saved. Whatever the
-    way it ends, the state returned is saved, and training on from it gives the same bits
-    as never having ended.
+    `batch(n)` is what step n + 1 learns from, unless `passed_over(n + 1)`. `evaluate`
+    measures parameters, and `record` gives the JSON to save beside the state. An
+    evaluation belongs to its step: it is done before that step is saved. Whatever the way
+    it ends, the state returned is saved, and training on from it gives the same bits as
+    never having ended. Raises Halted when `train_step` froze the state.
     """
-    step = int(state.step)
+    step, best_step = int(state.step), int(state.best_step)
     unwritten: list[tuple[int, dict[str, Array]]] = []
 
     def write_training() -> None:
-        rows = [
-            {"step": n} | {name: float(value) for name, value in metrics.items()}
-            for n, metrics in unwritten
-        ]
+        halted = int(state.step) < step
+        rows = [as_row(n, metrics) for n, metrics in unwritten if n <= int(state.step)]
         unwritten.clear()
         log.write(rows)
-        if rows:
-            progress.training(step, rows[-1]["loss"], rows[-1]["learning_rate"])
+        if halted:
+            raise Halted(int(state.step))
+        learned = [row for row in rows if "loss" in row]
+        if learned:
+            progress.training(step, learned[-1]["loss"], learned[-1]["learning_rate"])
 
-    def save() -> None:
+    def save(*, lasting: bool = True) -> None:
         write_training()
-        best = int(state.best_step) == step
         store.save(
             step,
             state,
-            loss=float(state.best_loss) if best else None,
-            record={"seconds": progress.seconds},
+            loss=float(state.best_loss) if best_step == step > 0 else None,
+            record=record(),
+            lasting=lasting,
         )
 
-    while step < plan.steps and not stop:
-        state, metrics = train_step(state, batch(step))
+    if step not in store.steps():
+        # A disk that cannot be written to shows now, before anything can be lost.
+        save()
+        store.wait()
+    while not plan.ends(step, best_step) and not stop.agreed(step % plan.log_every == 0):
+        if passed_over(step + 1):
+            write_training()  # a state that was halted must not move
+            state, metrics = state.passed_over(), {}
+        else:
+            state, metrics = train_step(state, batch(step))
         step += 1
         unwritten.append((step, metrics))
         if step % plan.log_every == 0:
             write_training()
-        best = False
         if step % plan.eval_every == 0 or step == plan.steps:
             write_training()
-            loss = evaluate(state.params)
-            best = loss < float(state.best_loss)
-            state = state.with_evaluation(loss)
-            log.write([{"step": step, "valid_loss": loss}])
-            progress.evaluation(step, loss, best)
-        if best or step % plan.checkpoint_every == 0:
+            figures = evaluate(state.evaluated_params)
+            state = state.with_evaluation(figures["loss"], plateau)
+            best_step = int(state.best_step)
+            log.write(
+                [{"step": step} | {f"valid_{name}": x for name, x in figures.items()}]
+            )
+            progress.evaluation(step, figures, best_step == step)
+        if step == best_step or step % plan.checkpoint_every == 0:
             save()
     if step not in store.steps():
-        save()
+        save(lasting=plan.ends(step, best_step))
     store.wait()
     return state
+
+
+def as_row(step: int, metrics: dict[str, Array]) -> dict[str, Any]:
+    """A line of the log; an empty one says that the step was passed over as asked."""
+    if not metrics:
+        return {"step": step, "skipped": "asked for"}
+    numbers = {name: float(value) for name, value in metrics.items()}
+    finite = numbers.pop("finite", 1.0)
+    return {"step": step} | numbers | ({} if finite else {"skipped": "not finite"})

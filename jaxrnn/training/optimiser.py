@@ -1,37 +1,68 @@
 """Optax optimisers and learning rate schedules, by name."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-OPTIMISERS = {
-    "adamw": optax.adamw,
-    "adam": lambda rate, weight_decay: optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.adam(rate)
-    ),
-    "rmsprop": lambda rate, weight_decay: optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.rmsprop(rate)
-    ),
-    "sgd": lambda rate, weight_decay: optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(rate)
-    ),
+
+class Optimiser(NamedTuple):
+    """What makes updates of gradients."""
+
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule  # the learning rate in `transform`, by updates done
+    # Scales the updates down when evaluations no longer get better.
+    plateau: optax.GradientTransformationExtraArgs | None = None
+
+
+# Each takes (rate, momentum); the weight decay is added to the gradient before them.
+_COUPLED = {
+    "adam": lambda rate, momentum: optax.adam(rate),
+    "rmsprop": lambda rate, momentum: optax.rmsprop(rate, momentum=momentum or None),
+    "adagrad": lambda rate, momentum: optax.adagrad(rate, initial_accumulator_value=0.0),
+    "sgd": lambda rate, momentum: optax.sgd(rate, momentum=momentum or None),
 }
 
 
-def make_optimiser(
-    name: str, rate: optax.ScalarOrSchedule, weight_decay: float, clip: float
+def make_transform(
+    name: str,
+    rate: optax.ScalarOrSchedule,
+    weight_decay: float,
+    clip: float,
+    momentum: float = 0.0,
 ) -> optax.GradientTransformation:
     """The optimiser `name` behind a clip of the gradient's norm to `clip`.
 
     "adamw" decouples `weight_decay` from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient. Raises ValueError for an unknown name.
+    others add it to the gradient. `momentum` is that of "sgd" and "rmsprop". Raises
+    ValueError for an unknown name, or a momentum where there is none.
     """
-    if name not in OPTIMISERS:
-        raise ValueError(f"unknown optimiser {name!r}; known: {', '.join(OPTIMISERS)}")
+    if name != "adamw" and name not in _COUPLED:
+        known = ", ".join(["adamw", *_COUPLED])
+        raise ValueError(f"unknown optimiser {name!r}; known: {known}")
+    if momentum and name not in ("sgd", "rmsprop"):
+        raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
+    clipped = optax.clip_by_global_norm(clip)
+    if name == "adamw":
+        return optax.chain(clipped, optax.adamw(rate, weight_decay=weight_decay))
     return optax.chain(
-        optax.clip_by_global_norm(clip), OPTIMISERS[name](rate, weight_decay=weight_decay)
+        clipped, optax.add_decayed_weights(weight_decay), _COUPLED[name](rate, momentum)
     )
+
+
+def make_plateau(decay: float, patience: int) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the updates by `decay` after `patience` evaluations without a gain.
+
+    Raises ValueError for a decay outside of (0, 1) or a patience below 1.
+    """
+    if not 0 < decay < 1 or patience < 1:
+        raise ValueError(
+            "a plateau needs a decay in (0, 1) and a patience of 1 or more, "
+            f"got {decay} and {patience}"
+        )
+    return optax.contrib.reduce_on_plateau(factor=decay, patience=patience)
 
 
 def make_schedule(
@@ -46,7 +77,8 @@ def make_schedule(
     """The learning rate as a function of the step, after a linear warm-up to `peak`.
 
     "constant" stays there; "cosine" falls to zero at `steps` (Loshchilov & Hutter 2017);
-    "stairs" is multiplied by `decay` every `decay_every` steps from `decay_begin` on.
+    "stairs" is multiplied by `decay` every `decay_every` steps from `decay_begin` on;
+    "plateau" is constant, since evaluations decide there: see `make_plateau`.
     Raises ValueError for an unknown name, a warm-up as long as the run, or stairs without
     length.
     """
@@ -54,14 +86,16 @@ def make_schedule(
         raise ValueError(
             f"warmup must be 0 or more and less than the {steps} steps, got {warmup}"
         )
-    if name == "constant":
+    if name in ("constant", "plateau"):
         after = optax.constant_schedule(peak)
     elif name == "cosine":
         after = optax.cosine_decay_schedule(peak, steps - warmup)
     elif name == "stairs":
         after = _stairs(peak, decay_begin - warmup, decay_every, decay)
     else:
-        raise ValueError(f"unknown schedule {name!r}; known: constant, cosine, stairs")
+        raise ValueError(
+            f"unknown schedule {name!r}; known: constant, cosine, stairs, plateau"
+        )
     if warmup == 0:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])

@@ -1,6 +1,5 @@
 """The picture of a run: its losses over the steps."""
 
-import math
 from pathlib import Path
 
 from jaxrnn.training.metrics import read_metrics
@@ -13,8 +12,10 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
     from matplotlib.figure import Figure
 
     rows = read_metrics(metrics)
-    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    validation = [(row["step"], row["valid_loss"]) for row in rows if "valid_loss" in row]
+    training, validation = (
+        [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        for name in ("loss", "valid_loss")
+    )
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -37,9 +38,8 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
         )
     axes.set(xlabel="step", ylabel=f"nats per {unit}")
     # Without the first training losses, which dwarf all else, and those of a run gone bad.
-    measured = [loss for _, loss in validation if math.isfinite(loss)]
-    if measured:
-        axes.set_ylim(top=max(measured) * 1.15)
+    if validation:
+        axes.set_ylim(top=max(loss for _, loss in validation) * 1.15)
     axes.grid(alpha=0.3)
     if rows:
         axes.legend()

@@ -6,12 +6,15 @@ import time
 
 from tqdm import tqdm
 
+from jaxrnn.training.processes import is_first
+
 
 class Progress:
     """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
 
     `unit` is what the loss is counted in, such as "character": characters and bytes are
-    shown as bits, all else as perplexity. `seconds` were spent before. A context manager.
+    shown as bits, words and tokens as perplexity. `seconds` were spent before. A context
+    manager. Of several processes the first one speaks.
     """
 
     def __init__(
@@ -27,7 +30,7 @@ class Progress:
         self.bar = tqdm(
             total=steps,
             initial=done,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and is_first()),
             unit="step",
             dynamic_ncols=True,
         )
@@ -46,33 +49,44 @@ class Progress:
     def training(self, step: int, loss: float, learning_rate: float) -> None:
         self.done = step
         shown = (
-            f"loss {loss:.3f}  {quality(loss, self.unit)}  lr {learning_rate:.2e}  "
+            f"loss {loss:.3f}{quality(loss, self.unit)}  lr {learning_rate:.2e}  "
             f"{self._steps_per_second() * self.tokens_per_step:,.0f} tokens/s"
         )
         if self.bar.disable:
             left = tqdm.format_interval((self.steps - step) / self._steps_per_second())
-            print(f"step {step}/{self.steps}  {shown}  {left} left", flush=True)
+            self.say(f"step {step}/{self.steps}  {shown}  {left} left")
         else:
             self.bar.set_postfix_str(shown, refresh=False)
             self.bar.update(step - self.bar.n)
 
-    def evaluation(self, step: int, loss: float, best: bool) -> None:
+    def evaluation(self, step: int, figures: dict[str, float], best: bool) -> None:
         mark = "  best so far" if best else ""
-        shown = f"valid loss {loss:.4f}  {quality(loss, self.unit)}{mark}"
-        self.say(f"step {step}/{self.steps}  {shown}")
+        shown = figures_shown("valid", figures, self.unit)
+        self.say(f"step {step}/{self.steps}  {shown}{mark}")
 
     def say(self, text: str) -> None:
         """One line that the bar does not overwrite."""
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        if is_first():
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
 
     def _steps_per_second(self) -> float:
         """Of this start of the run."""
         return (self.done - self._done_before) / (time.monotonic() - self._began)
 
 
+def figures_shown(split: str, figures: dict[str, float], unit: str) -> str:
+    """What was measured on a split, in one line."""
+    others = "".join(
+        f"  {name} {value:.4f}" for name, value in figures.items() if name != "loss"
+    )
+    return f"{split} loss {figures['loss']:.4f}{quality(figures['loss'], unit)}{others}"
+
+
 def quality(loss: float, unit: str) -> str:
-    """A loss in nats as people of the field read it."""
+    """A loss in nats as people of the field read it, nothing where they read nats."""
     if unit in ("character", "byte"):
-        return f"{loss / math.log(2):.3f} bits/{unit}"
-    return f"perplexity {math.exp(min(loss, 700)):.2f}"
+        return f"  {loss / math.log(2):.3f} bits/{unit}"
+    if unit in ("word", "token"):
+        return f"  perplexity {math.exp(min(loss, 700)):.2f}"
+    return ""

@@ -1,81 +1,107 @@
 """A training run in its folder: begun or gone on with, trained, measured, summed up."""
 
-from collections.abc import Callable
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import jax
 import optax
 
-from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.checkpoint import CheckpointError, CheckpointStore
 from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.lock import RunLock
-from jaxrnn.training.loop import Plan, train
-from jaxrnn.training.metrics import MetricsLog
+from jaxrnn.training.loop import Evaluate, Halted, train
+from jaxrnn.training.metrics import MetricsLog, read_metrics
+from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
-from jaxrnn.training.progress import Progress, quality
-from jaxrnn.training.run_directory import RunDirectory, write_json
-from jaxrnn.training.state import TrainState, count
-from jaxrnn.training.step import Loss, make_mesh, make_train_step, place_batch, place_state
+from jaxrnn.training.processes import first_only, is_first
+from jaxrnn.training.progress import Progress, figures_shown
+from jaxrnn.training.run_directory import RunDirectory, write_json, write_text
+from jaxrnn.training.skips import Skips
+from jaxrnn.training.state import LATER_LEAVES, TrainState, count
+from jaxrnn.training.step import TrainStep, make_mesh, place_batch, place_state
 from jaxrnn.training.stop import StopRequest
+
+VERSIONS = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
 class Task:
     """What is trained: all that differs between one experiment and another."""
 
-    state: TrainState  # before the first update
-    loss: Loss
-    optimiser: optax.GradientTransformation
-    schedule: optax.Schedule  # the optimiser's own
-    batch: Callable[[int], Any]  # of update n: arrays [T, B, ...], or [B]
-    evaluate: Callable[[Any], float]  # params -> validation loss
-    test: Callable[[Any], float] | None  # params -> test loss, where there is a test set
+    state: TrainState  # before the first step
+    train_step: TrainStep
+    batch: Callable[[int], Any]  # of step n + 1: arrays [T, B, ...], or [B]
+    evaluate: Evaluate  # params -> validation figures, "loss" among them
+    test: Evaluate | None  # params -> test figures, where there is a test set
     unit: str  # what the losses are counted in, such as "character"
     tokens_per_step: int
+    plateau: optax.GradientTransformationExtraArgs | None = None
+    # What the run rests on beside its options: digests of the data, for one.
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    # Texts to keep in the run's folder, by file name: the tokenizer, for one.
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class NotFinite(ValueError):
+    """More numbers are not finite than the options allow."""
 
 
 class Run:
     """A context manager that holds the folder's lock and its checkpoints.
 
-    Entering begins the run or goes on with the one in the folder, as `resume` says.
+    Entering begins the run or goes on with the one in the folder, as the options say.
     Raises ValueError if the folder holds another run, is locked, or cannot be restored.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        plan: Plan,
-        path: Path,
-        description: dict[str, Any],
-        resume: str,
-        free: frozenset[str],
-    ) -> None:
-        self.task, self.plan = task, plan
-        self.directory = RunDirectory(path)
-        self._description, self._resume, self._free = description, resume, free
+    def __init__(self, task: Task, options: Options) -> None:
+        self.task, self.options = task, options
+        self.plan = options.plan()
+        self.directory = RunDirectory(options.run_dir)
+        self.skips = Skips.asked(options.skip_batches)
+        self.seconds = 0.0
         self._stack = ExitStack()
 
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
-            stack.enter_context(RunLock(self.directory.path))
-            self.directory.enter(self._description, self._resume, self._free)
+            first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
+            first_only(self._begin)
             self.store = stack.enter_context(CheckpointStore(self.directory.path))
             self.mesh = make_mesh()
             self.state = place_state(self.task.state, self.mesh)
-            self.seconds = 0.0
-            restored = self.store.restore(self.state)
-            if restored is not None:
-                self.state, self.seconds = restored.state, restored.record["seconds"]
+            self._like = jax.tree.map(as_struct, self.state)
+            self._go_on()
+            first_only(self._remember)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
+    @property
+    def ended(self) -> bool:
+        return self.plan.ends(int(self.state.step), int(self.state.best_step))
+
     def train(self, stop: StopRequest) -> bool:
-        """Trains to the end of the plan or until `stop`; whether it reached the end."""
+        """Trains to the end of the plan or until `stop`; whether it reached the end.
+
+        Raises NotFinite when the options allow no further step, and CheckpointError when
+        one cannot be saved.
+        """
+        if not self.ended and is_first():
+            self.directory.result.unlink(missing_ok=True)
+        while True:
+            try:
+                self._train(stop)
+                return self.ended
+            except Halted as halted:
+                self._go_back(halted)
+
+    def _train(self, stop: StopRequest) -> None:
         task, step = self.task, int(self.state.step)
         log = MetricsLog(self.directory.metrics)
         log.cut_back(step)
@@ -84,40 +110,130 @@ class Run:
         ) as progress:
             if step:
                 progress.say(f"going on from step {step} of {self.directory.path}")
-            self.state = train(
-                self.state,
-                plan=self.plan,
-                train_step=make_train_step(task.loss, task.optimiser, task.schedule),
-                batch=lambda n: place_batch(task.batch(n), self.mesh),
-                evaluate=task.evaluate,
-                store=self.store,
-                log=log,
-                progress=progress,
-                stop=stop,
-            )
-            self.seconds = progress.seconds
-        return int(self.state.step) == self.plan.steps
+            try:
+                self.state = train(
+                    self.state,
+                    plan=self.plan,
+                    train_step=task.train_step,
+                    batch=lambda n: place_batch(task.batch(n), self.mesh),
+                    passed_over=self.skips.covers,
+                    evaluate=task.evaluate,
+                    plateau=task.plateau,
+                    store=self.store,
+                    record=lambda: {"seconds": progress.seconds} | self.skips.record(),
+                    log=log,
+                    progress=progress,
+                    stop=stop,
+                )
+            finally:
+                self.seconds = progress.seconds
 
     def finish(self) -> dict[str, Any]:
-        """Writes loss.png and result.json, with the test loss of the best parameters."""
+        """Writes loss.png and result.json, with the test figures of the best parameters."""
         task, state = self.task, self.state
-        plot_losses(self.directory.metrics, self.directory.picture, task.unit)
         result = {
             "step": int(state.step),
             "best_step": int(state.best_step),
-            "valid_loss": float(state.best_loss),
             "unit": f"nats/{task.unit}",
             "tokens_per_second": int(state.step) * task.tokens_per_step / self.seconds,
             "seconds": self.seconds,
+            "skipped_steps": int(state.skipped),
             "parameters": count(state.params),
             "state_sha256": digest_tree(state),
         }
-        best = self.store.restore_best(state)
-        if task.test is not None and best is not None:
-            result["test_loss"] = task.test(best.state.params)
-        write_json(self.directory.result, result)
-        for name in ("valid_loss", "test_loss"):
-            if name in result:
-                loss = result[name]
-                print(f"{name}: {loss:.4f} {result['unit']}, {quality(loss, task.unit)}")
+        measured = {"valid": self._figures_of_best()}
+        if task.test is not None:
+            best = self.store.restore_best(self._like)
+            if best is not None:
+                measured["test"] = task.test(best.state.evaluated_params)
+        for split, figures in measured.items():
+            result |= {f"{split}_{name}": value for name, value in figures.items()}
+        if is_first():
+            plot_losses(self.directory.metrics, self.directory.picture, task.unit)
+            write_json(self.directory.result, result)
+            for split, figures in measured.items():
+                if figures:
+                    print(figures_shown(split, figures, task.unit))
         return result
+
+    def _figures_of_best(self) -> dict[str, float]:
+        best = int(self.state.best_step)
+        rows = [row for row in read_metrics(self.directory.metrics) if row["step"] == best]
+        return {
+            name.removeprefix("valid_"): value
+            for row in rows
+            for name, value in row.items()
+            if name.startswith("valid_")
+        }
+
+    def _begin(self) -> None:
+        options = self.options
+        allowed = {name.replace("-", "_") for name in options.allow_change}
+        description = (
+            asdict(options)
+            | state_fingerprint(self.task.state)
+            | dict(self.task.fingerprint)
+        )
+        self.changes = self.directory.enter(
+            description, options.resume, free=options.free, allowed=allowed
+        )
+        for name, content in self.task.files.items():
+            write_text(self.directory.path / name, content)
+
+    def _go_on(self) -> None:
+        restored = self.store.restore(self._like, defaults=LATER_LEAVES)
+        if restored is not None:
+            self.state, self.seconds = restored.state, restored.record["seconds"]
+            self.skips = self.skips.joined_by(restored.record)
+        elif self.options.resume == "must" or read_metrics(self.directory.metrics):
+            raise CheckpointError(
+                f"{self.directory.path} holds a run but no checkpoint to go on from"
+            )
+
+    def _go_back(self, halted: Halted) -> None:
+        """To the last regular checkpoint, to pass over what came after it."""
+        options = self.options
+        if options.on_nan != "rollback" or self.skips.rollbacks >= options.nan_limit:
+            raise NotFinite(
+                f"{halted}, and --on-nan {options.on_nan} with --nan-limit "
+                f"{options.nan_limit} ends the run here; its checkpoints are untouched"
+            )
+        restored = self.store.restore_lasting(self._like)
+        assert restored is not None  # a run begins by saving
+        first, last = restored.step + 1, halted.step
+        skips = Skips.asked(options.skip_batches).joined_by(restored.record)
+        self.skips = skips.after_rollback(first, last, self.skips.rollbacks + 1)
+        self.state = restored.state
+        if is_first():
+            print(
+                f"{halted}: went back to step {restored.step}, passing over {first} to {last}"
+            )
+
+    def _remember(self) -> None:
+        self.directory.remember(
+            {
+                "step": int(self.state.step),
+                "changed": self.changes,
+                "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+                "processes": jax.process_count(),
+                "python": platform.python_version(),
+                "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+            }
+        )
+
+
+def state_fingerprint(state: TrainState) -> dict[str, Any]:
+    """What of a state its numbers' bits rest on beside its options."""
+    return {
+        "key_implementation": str(jax.random.key_impl(state.key)),
+        "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
+    }
+
+
+def as_struct(array: jax.Array) -> jax.ShapeDtypeStruct:
+    """What is left of an array once its memory is given away."""
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,9 @@
 """A run's folder: what it was asked to do, and the refusal to mix two runs in one."""
 
 import json
+import os
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.config = self.path / "config.json"
+        self.history = self.path / "history.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.result = self.path / "result.json"
         self.picture = self.path / "loss.png"
@@ -22,45 +26,83 @@ class RunDirectory:
         """Raises ValueError if there is no run here."""
         if not self.config.is_file():
             raise ValueError(f"no run at {self.path}: it has no config.json")
-        return json.loads(self.config.read_text())
+        try:
+            return json.loads(self.config.read_text())
+        except ValueError as error:
+            raise ValueError(f"{self.config} cannot be read: {error}") from None
 
-    def enter(self, description: Description, resume: str, free: frozenset[str]) -> bool:
-        """Begins the run `description` or goes on with it; returns whether it goes on.
+    def enter(
+        self,
+        description: Description,
+        resume: str,
+        *,
+        free: Collection[str] = (),
+        allowed: Collection[str] = (),
+    ) -> Mapping[str, tuple[Any, Any]]:
+        """Begins the run `description` or goes on with it; returns what changed in it.
 
         `resume` "auto" goes on if there is a run and begins else; "never" refuses a run
-        that is there, "must" one that is not. Fields in `free` may change between the
-        starts of a run, all others must be as they were. Raises ValueError else.
+        that is there, "must" one that is not. Fields in `free` and those `allowed` may
+        change between the starts of a run, all others must be as they were; one that the
+        run was begun without, by an older version, is taken as it is now. The changes
+        returned are those allowed: was and is now. Raises ValueError else.
         """
         # As JSON gives it back: tuples are lists, paths strings.
         description = json.loads(json.dumps(description, default=str))
+        if unknown := sorted(set(allowed) - set(description)):
+            raise ValueError(f"--allow-change knows no {', '.join(unknown)}")
         there = self.config.is_file()
         if there and resume == "never":
             raise ValueError(f"{self.path} holds a run already and --resume is never")
         if not there and resume == "must":
             raise ValueError(f"{self.path} holds no run and --resume is must")
-        if there:
-            _refuse_changes(self.path, self.read_config(), description, free)
+        changes = differences(self.read_config(), description, free) if there else {}
+        if refused := changes.keys() - allowed:
+            raise ValueError(self._refusal({name: changes[name] for name in refused}))
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, description)
-        return there
+        return changes
+
+    def remember(self, event: Mapping[str, Any]) -> None:
+        """Adds a line to the history of the run's starts."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        with self.history.open("a") as file:
+            file.write(json.dumps({"time": now} | dict(event), default=str) + "\n")
+
+    def _refusal(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
+        told = "; ".join(
+            f"{name} was {former!r} and is now {now!r}"
+            for name, (former, now) in sorted(changes.items())
+        )
+        names = " ".join(sorted(changes))
+        return (
+            f"{self.path} holds a run with another configuration: {told} "
+            f"(to go on all the same: --allow-change {names})"
+        )
+
+
+def differences(
+    former: Description, now: Description, free: Collection[str]
+) -> dict[str, tuple[Any, Any]]:
+    """The fields that are not free and differ: what they were, and are now."""
+    return {
+        name: (former[name], now.get(name))
+        for name in sorted(former.keys() - set(free))
+        if former[name] != now.get(name)
+    }
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes at once or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes at once or not at all, and only what is not there already."""
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return
     written = path.with_suffix(".tmp")
-    written.write_text(json.dumps(content, indent=2) + "\n")
+    with written.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     written.replace(path)
-
-
-def _refuse_changes(
-    path: Path, former: Description, wanted: Description, free: frozenset[str]
-) -> None:
-    changes = [
-        f"{name} was {former.get(name)!r} and is now {wanted.get(name)!r}"
-        for name in sorted({*former, *wanted} - free)
-        if former.get(name) != wanted.get(name)
-    ]
-    if changes:
-        raise ValueError(
-            f"{path} holds a run with another configuration: {'; '.join(changes)}"
-        )

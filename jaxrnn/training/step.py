@@ -4,14 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxrnn.strategies.select import select
+from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.state import TrainState
 
 # loss(params, carry, batch, key) -> (loss, carry after the batch)
 Loss = Callable[[Any, Any, Any, Array], tuple[Array, Any]]
+# step(state, batch) -> (state, metrics)
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
 
 
 def make_mesh() -> Mesh:
@@ -41,23 +46,36 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Batches are trees of arrays `[T, B, ...]`, or `[B]` for what belongs to a lane."""
+    """Batches are trees of arrays `[T, B, ...]`, or `[B]` for what belongs to a lane.
+
+    Every process calls it with the whole batch, and keeps its own devices' part.
+    """
 
     def place(array):
         axes = ("data",) if array.ndim == 1 else (None, "data")
-        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*axes)))
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        if jax.process_count() == 1:
+            return jax.device_put(array, sharding)
+        return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
 
     return jax.tree.map(place, batch)
 
 
 def make_train_step(
-    loss: Loss, optimiser: optax.GradientTransformation, schedule: optax.Schedule
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
+    loss: Loss, optimiser: Optimiser, *, halt_after: int = 1, average: float = 0.0
+) -> TrainStep:
     """Returns the jitted `step(state, batch) -> (state, metrics)`.
 
     The memory of the state passed in is given to the state returned. Metrics: the
-    batch's `loss` and `gradient_norm` (before any clipping), both before the update, and
-    the `learning_rate` that `schedule`, the optimiser's own, gives at this step.
+    batch's `loss` and `gradient_norm` (before any clipping), both before the update, the
+    `learning_rate` of the update, and `finite`.
+
+    A step whose loss, gradient, update or carry is not finite changes neither params,
+    optimiser, averages nor carry: it is counted, and `finite` is False. After `halt_after`
+    of them in a row nothing changes any more, not even `step`: the state waits for
+    whoever decides what to do.
+
+    average: the decay a step of the averages, if the state keeps some.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
@@ -65,17 +83,42 @@ def make_train_step(
         (value, carry), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.carry, batch, key
         )
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        metrics = {
+        updates, opt_state = optimiser.transform.update(
+            gradients, state.opt_state, state.params
+        )
+        rate = jnp.asarray(optimiser.schedule(state.step - state.skipped))
+        if optimiser.plateau is not None:
+            rate *= state.plateau.scale
+            updates = optax.tree.scale(state.plateau.scale, updates)
+        params = optax.apply_updates(state.params, updates)
+        averages = state.averages
+        if averages != ():
+            averages = optax.incremental_update(params, averages, 1 - average)
+
+        norm = optax.tree.norm(gradients)
+        finite = all_finite((value, norm, updates, carry))
+        moves = state.bad_in_row < halt_after
+        updated = state._replace(
+            params=params, opt_state=opt_state, carry=carry, averages=averages
+        )
+        after = select(finite & moves, updated, state)._replace(
+            step=state.step + moves.astype(jnp.int32),
+            skipped=state.skipped + (moves & ~finite).astype(jnp.int32),
+            bad_in_row=jnp.where(
+                moves, jnp.where(finite, 0, state.bad_in_row + 1), state.bad_in_row
+            ),
+        )
+        return after, {
             "loss": value,
-            "gradient_norm": optax.tree.norm(gradients),
-            "learning_rate": schedule(state.step),
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "finite": finite,
         }
-        return state._replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            carry=carry,
-        ), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def all_finite(tree: Any) -> Array:
+    """[] bool: whether every number of the tree is finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orbax.checkpoint import checkpoint_managers
 
@@ -77,37 +77,55 @@ def newest(folders: dict[int, Path]) -> int | None:
     return max(folders, default=None)
 
 
+def newest_lasting(folders: dict[int, Path]) -> int | None:
+    return max(
+        (n for n, about in summaries(folders).items() if about.lasting), default=None
+    )
+
+
 def best(folders: dict[int, Path]) -> int | None:
     """The step of the lowest loss, the older one of equals."""
-    losses = read_losses(folders)
-    return min(losses, key=losses.__getitem__, default=None)
+    return next((step for _, step in by_loss(summaries(folders))), None)
 
 
-def read_losses(folders: dict[int, Path]) -> dict[int, float]:
-    """The loss of every step saved with one, -inf where it cannot be read."""
-    losses = {}
+class Summary(NamedTuple):
+    """What decides whether a step is kept."""
+
+    loss: float | None
+    lasting: bool
+
+
+def summaries(folders: dict[int, Path]) -> dict[int, Summary]:
+    found = {}
     for step, folder in sorted(folders.items()):
         try:
-            loss = read_meta(folder)["loss"]
+            meta = read_meta(folder)
+            found[step] = Summary(meta["loss"], meta.get("lasting", True))
         except Exception:
-            # It may be the best: restoring tries it first, and finds out why.
-            loss = -math.inf
-        if loss is not None:
-            losses[step] = loss
-    return losses
+            # It may be the one: restoring tries it first, and finds out why.
+            found[step] = Summary(-math.inf, True)
+    return found
 
 
-class KeepBest(checkpoint_managers.PreservationPolicy):
-    """Preserves the n steps of the lowest loss, which each step's own JSON tells."""
+class Lasting(checkpoint_managers.PreservationPolicy):
+    """Preserves the newest `latest` lasting steps, and the `best` of the lowest loss."""
 
-    def __init__(self, root: Path, n: int) -> None:
+    def __init__(self, root: Path, latest: int, best: int) -> None:
         self.root = root
-        self.n = n
+        self.latest, self.best = latest, best
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
     ) -> Sequence[bool]:
-        losses = read_losses({c.step: self.root / str(c.step) for c in checkpoints})
-        known = [step for step in losses if losses[step] > -math.inf]
-        kept = sorted(known, key=losses.__getitem__)[: self.n]
+        found = summaries({c.step: self.root / str(c.step) for c in checkpoints})
+        lasting = [step for step, about in found.items() if about.lasting]
+        known = [(loss, step) for loss, step in by_loss(found) if loss > -math.inf]
+        kept = lasting[-self.latest :] + [step for _, step in known[: self.best]]
         return [c.step in kept for c in checkpoints]
+
+
+def by_loss(found: dict[int, Summary]) -> list[tuple[float, int]]:
+    """The steps saved with a loss, from the lowest on."""
+    return sorted(
+        (about.loss, step) for step, about in found.items() if about.loss is not None
+    )

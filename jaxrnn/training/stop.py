@@ -4,6 +4,8 @@ import os
 import signal
 from types import FrameType
 
+from jaxrnn.training.processes import alone, highest
+
 
 class StopRequest:
     """Remembers the first SIGINT or SIGTERM, so that the loop can finish its step.
@@ -15,8 +17,17 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
-    def __bool__(self) -> bool:
-        return self.signal is not None
+    def agreed(self, now: bool) -> bool:
+        """Whether to stop; several processes tell each other where `now` is True.
+
+        All of them must then call it at the same step, and stop there together.
+        """
+        if alone():
+            return self.signal is not None
+        number = highest(self.signal or 0) if now else 0
+        if number:
+            self.signal = signal.Signals(number)
+        return number > 0
 
     def __enter__(self) -> "StopRequest":
         self._former = {

@@ -1,0 +1,40 @@
+"""Files of data: where they lie, their bytes unpacked, and a digest of them."""
+
+import gzip
+import hashlib
+import lzma
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def locate(data: Path) -> Path:
+    """The whole path of a file or folder, looked for from here and then in the folder
+    that JAXRNN_DATA names. Raises ValueError if it is in neither."""
+    for place in (Path(), Path(os.environ.get("JAXRNN_DATA", ""))):
+        if (place / data).exists():
+            return (place / data).absolute()
+    raise ValueError(f"no data at {data}: --data takes a file or a folder")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, that of .xz and .gz unpacked. Raises ValueError for a damaged one."""
+    content = path.read_bytes()
+    try:
+        if path.suffix == ".xz":
+            return lzma.decompress(content)
+        if path.suffix == ".gz":
+            return gzip.decompress(content)
+    except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from None
+    return content
+
+
+def digest(parts: Mapping[str, bytes]) -> str:
+    """SHA-256 over the names and contents of the parts of a data set."""
+    whole = hashlib.sha256()
+    for name in sorted(parts):
+        whole.update(f"{name} {len(parts[name])}\n".encode())
+        whole.update(parts[name])
+    return whole.hexdigest()
