@@ -19,7 +19,7 @@ def locate(data: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, that of .xz and .gz unpacked. Raises ValueError for a damaged one."""
+    """A file's content, that of .xz and .gz unpacked; raises ValueError if damaged."""
     content = path.read_bytes()
     try:
         if path.suffix == ".xz":
