@@ -4,7 +4,8 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.language_model.text import Tokenizer, digest, read_splits
+from experiments.language_model.text import Tokenizer, read_splits
+from jaxrnn.training.data_files import digest
 
 SHARES = (0.9, 0.05, 0.05)
 
@@ -12,7 +13,8 @@ SHARES = (0.9, 0.05, 0.05)
 @pytest.mark.parametrize("kind", ["character", "byte", "word"])
 def test_what_is_encoded_comes_back(kind, tmp_path):
     text = "the cat\n\nsat on ☕ the mät\n"
-    Tokenizer.of(kind, text.encode()).save(tmp_path / "tokenizer.json")
+    stored = Tokenizer.of(kind, text.encode()).as_json()
+    (tmp_path / "tokenizer.json").write_text(stored, encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
     tokens = tokenizer.encode(text.encode())
     assert tokens.dtype == np.uint8 and tokens.max() < tokenizer.size
@@ -111,7 +113,7 @@ def test_a_folder_without_validation_or_with_two_of_a_kind_is_refused(tmp_path):
 
 
 def test_a_text_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=f"no text at {tmp_path}/none"):
+    with pytest.raises(ValueError, match=f"no data at {tmp_path}/none"):
         read_splits(tmp_path / "none", SHARES)
 
 

@@ -16,12 +16,12 @@ import pytest
 from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
-from experiments.language_model.task import CELLS, make_model, make_training
+from experiments.language_model.task import CELLS, make_model
 from jaxrnn import Elman, unroll
 from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.metrics import MetricsLog, read_metrics
-from jaxrnn.training.optimiser import make_optimiser, make_schedule
+from jaxrnn.training.optimiser import Optimiser, make_schedule, make_transform
 from jaxrnn.training.plot import plot_losses
 from jaxrnn.training.progress import Progress, quality
 from jaxrnn.training.run_directory import RunDirectory
@@ -144,7 +144,7 @@ def test_the_learning_rate_of_every_step_is_the_one_by_hand(rate, want):
 def test_the_small_model_of_zaremba_halves_its_rate_every_epoch_from_the_fifth():
     _, config = PRESETS["ptb-small"]
     epoch = (929_589 - 1) // 20 // 20
-    _, rate = make_training(config)
+    rate = config.make_optimiser().schedule
     assert epoch == 2323 and config.steps == 13 * epoch
     for number in range(1, 14):
         first, last = (number - 1) * epoch, number * epoch - 1
@@ -156,7 +156,7 @@ def test_the_small_model_of_zaremba_halves_its_rate_every_epoch_from_the_fifth()
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("line", {}, "unknown schedule 'line'; known: constant, cosine, stairs"),
+        ("line", {}, "unknown schedule 'line'; known: constant, cosine, stairs, plateau"),
         ("cosine", {"warmup": 10}, "less than the 10 steps, got 10"),
         ("cosine", {"warmup": -1}, "0 or more and less than the 10 steps, got -1"),
         ("stairs", {"decay_every": 0}, "decay_every must be 1 or more, got 0"),
@@ -208,7 +208,7 @@ def sgd(gradients):
     ],
 )
 def test_an_optimiser_moves_as_by_hand_behind_its_clip(name, by_hand):
-    optimiser = make_optimiser(name, RATE, DECAY, CLIP)
+    optimiser = make_transform(name, RATE, DECAY, CLIP)
     params = jnp.asarray(PARAMS, jnp.float32)
     state = optimiser.init(params)
     for gradient in GRADIENTS:
@@ -221,7 +221,7 @@ def test_an_optimiser_moves_as_by_hand_behind_its_clip(name, by_hand):
 
 def test_an_unknown_optimiser_is_refused():
     with pytest.raises(ValueError, match="unknown optimiser 'lion'; known: adamw, adam,"):
-        make_optimiser("lion", RATE, DECAY, CLIP)
+        make_transform("lion", RATE, DECAY, CLIP)
 
 
 def test_summing_over_20_steps_is_a_mean_with_20_times_the_rate_and_a_20th_of_the_clip():
@@ -235,8 +235,8 @@ def test_summing_over_20_steps_is_a_mean_with_20_times_the_rate_and_a_20th_of_th
         total = jax.tree.map(lambda g: steps * g, mean)
         moved = []
         for gradient, one in (
-            (mean, make_optimiser("sgd", config.learning_rate, 0.0, config.clip)),
-            (total, make_optimiser("sgd", rate, 0.0, clip)),
+            (mean, make_transform("sgd", config.learning_rate, 0.0, config.clip)),
+            (total, make_transform("sgd", rate, 0.0, clip)),
         ):
             updates, _ = one.update(gradient, one.init(params), params)
             moved.append(updates)
@@ -281,12 +281,13 @@ def example_batch(step):
 @pytest.fixture(scope="module")
 def trained():
     """Three updates by the compiled step: the states before each, and the metrics."""
-    optimiser = make_optimiser("sgd", schedule("stairs"), 0.1, 0.05)
+    rate = schedule("stairs")
+    optimiser = Optimiser(make_transform("sgd", rate, 0.1, 0.05), rate)
     params = CELL.init(jax.random.key(1))
     carry = CELL.initial_carry(params, (2,))
     mesh = make_mesh()
     state = place_state(TrainState.create(params, optimiser, carry, seed=3), mesh)
-    step = make_train_step(example_loss, optimiser, schedule("stairs"))
+    step = make_train_step(example_loss, optimiser)
     states, metrics = [state], []
     kept = [jax.tree.map(jnp.copy, state)]
     for n in range(3):
@@ -326,7 +327,13 @@ def test_truncated_backpropagation_is_the_update_by_hand(trained):
         assert int(after.step) == n + 1
         got = {name: float(value) for name, value in metrics[n].items()}
         assert got == pytest.approx(
-            {"loss": float(loss), "gradient_norm": norm, "learning_rate": rate}, rel=1e-5
+            {
+                "loss": float(loss),
+                "gradient_norm": norm,
+                "learning_rate": rate,
+                "finite": 1.0,
+            },
+            rel=1e-5,
         )
     assert float(jnp.abs(states[1].carry.h).max()) > 0.01
 
@@ -406,7 +413,7 @@ def test_the_picture_of_any_run_is_a_png(tmp_path, rows):
 def test_progress_is_plain_lines_where_there_is_no_terminal(capsys):
     with Progress(40, 10, 100, "character", seconds=5.0) as progress:
         progress.training(20, np.log(4), 1e-3)
-        progress.evaluation(20, np.log(8), True)
+        progress.evaluation(20, {"loss": np.log(8)}, True)
         progress.say("done")
         assert progress.seconds >= 5
     out, err = capsys.readouterr()
@@ -435,6 +442,7 @@ def test_a_loss_is_told_as_the_field_tells_it():
     assert quality(np.log(2), "byte") == "1.000 bits/byte"
     assert quality(np.log(120), "word") == "perplexity 120.00"
     assert quality(1e9, "word").startswith("perplexity 1")
+    assert quality(1.0, "sentence") == ""
 
 
 # The run directory.
@@ -448,38 +456,38 @@ def test_a_run_is_begun_and_gone_on_with(tmp_path):
     with pytest.raises(ValueError, match="no run at .*/a/run: it has no config.json"):
         run.read_config()
     with pytest.raises(ValueError, match="holds no run and --resume is must"):
-        run.enter(DESCRIPTION, "must", FREE)
+        run.enter(DESCRIPTION, "must", free=FREE)
     assert not run.path.exists()
-    assert run.enter(DESCRIPTION, "auto", FREE) is False
-    assert run.enter(DESCRIPTION, "auto", FREE) is True
-    assert run.enter(DESCRIPTION, "must", FREE) is True
+    assert run.enter(DESCRIPTION, "auto", free=FREE) == {}
+    assert run.enter(DESCRIPTION, "auto", free=FREE) == {}
+    assert run.enter(DESCRIPTION, "must", free=FREE) == {}
     with pytest.raises(ValueError, match="holds a run already and --resume is never"):
-        run.enter(DESCRIPTION, "never", FREE)
+        run.enter(DESCRIPTION, "never", free=FREE)
     assert run.read_config() == json.loads(json.dumps(DESCRIPTION, default=str))
     other = RunDirectory(tmp_path / "b")
-    assert other.enter(DESCRIPTION, "never", FREE) is False
+    assert other.enter(DESCRIPTION, "never", free=FREE) == {}
 
 
 def test_a_changed_field_is_named_with_both_values(tmp_path):
     run = RunDirectory(tmp_path)
-    run.enter(DESCRIPTION, "auto", FREE)
+    run.enter(DESCRIPTION | {"tied": False}, "auto", free=FREE)
     before = run.config.read_bytes()
-    changed = DESCRIPTION | {"cell": "gru", "layers": 2, "data": "b.txt"}
+    changed = DESCRIPTION | {"tied": False, "cell": "gru", "layers": 2, "data": "b.txt"}
     for resume in ("auto", "must"):
         with pytest.raises(ValueError) as refusal:
-            run.enter(changed, resume, FREE)
+            run.enter(changed, resume, free=FREE)
         assert "cell was 'lstm' and is now 'gru'" in str(refusal.value)
         assert "layers was 1 and is now 2" in str(refusal.value)
         assert "data" not in str(refusal.value) and "split" not in str(refusal.value)
         assert run.config.read_bytes() == before
-    with pytest.raises(ValueError, match="tied was None and is now True"):
-        run.enter(DESCRIPTION | {"tied": True}, "auto", FREE)
+    with pytest.raises(ValueError, match="tied was False and is now None"):
+        run.enter(DESCRIPTION, "auto", free=FREE)
 
 
 def test_a_free_field_may_change(tmp_path):
     run = RunDirectory(tmp_path)
-    run.enter(DESCRIPTION, "auto", FREE)
-    assert run.enter(DESCRIPTION | {"data": "b.txt"}, "must", FREE) is True
+    run.enter(DESCRIPTION, "auto", free=FREE)
+    assert run.enter(DESCRIPTION | {"data": "b.txt"}, "must", free=FREE) == {}
     assert run.read_config()["data"] == "b.txt"
 
 
@@ -490,7 +498,7 @@ import time
 from jaxrnn.training.stop import StopRequest
 with StopRequest() as stop:
     print("ready", flush=True)
-    while not stop:
+    while not stop.agreed(True):
         time.sleep(0.01)
     print(stop.signal.name, flush=True)
     time.sleep(60)
@@ -522,7 +530,7 @@ def test_the_handlers_of_before_are_back_afterwards():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     with StopRequest() as stop:
-        assert not stop
+        assert not stop.agreed(False)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop and stop.signal is signal.SIGTERM
+        assert stop.agreed(False) and stop.signal is signal.SIGTERM
     assert [signal.getsignal(number) for number in numbers] == before

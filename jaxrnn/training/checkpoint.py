@@ -2,16 +2,20 @@
 
 A step on disk is a folder `checkpoints/STEP` that Orbax writes in one atomic commit:
 `state` holds the leaves of the training state as NumPy arrays by path, `meta` a small
-JSON with a SHA-256 of every leaf and of itself. Nothing in it depends on the number of
-devices or processes.
+JSON with a SHA-256 of every leaf and of itself; `SHA256SUMS` lists all files. Nothing in
+it depends on the number of devices or processes.
 """
 
 import json
+import logging
 import math
 import os
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +25,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from jaxrnn.training.digest import Leaf, host_leaves
+from jaxrnn.training.leaves import Leaf, host_leaves
 from jaxrnn.training.saved_step import (
     FORMAT,
     CheckpointError,
@@ -29,6 +33,7 @@ from jaxrnn.training.saved_step import (
     describe,
     digest_json,
     first_line,
+    list_files,
     place,
     read_step,
 )
@@ -187,17 +192,19 @@ class CheckpointStore:
             settle(self.root)
             set_aside(self.root, step)
             self._manager.reload()
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(
+            with errors_raised_only():
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
                         # Orbax refuses empty arrays; their shape in the JSON says all.
-                        {path: leaf.data for path, leaf in leaves.items() if leaf.data.size}
+                        state=ocp.args.StandardSave(
+                            {p: leaf.data for p, leaf in leaves.items() if leaf.data.size}
+                        ),
+                        meta=ocp.args.JsonSave(meta),
                     ),
-                    meta=ocp.args.JsonSave(meta),
-                ),
-                force=True,
-            )
+                    force=True,
+                )
+            list_files(self.root / str(step))
             settle(self.root)
         except Exception as error:
             # The next save opens another manager, which clears what this one left.
@@ -272,6 +279,27 @@ class CheckpointStore:
                 "quarantine"
             )
         return None
+
+
+@contextmanager
+def errors_raised_only() -> Iterator[None]:
+    """Keeps Orbax's threads from printing the errors that reach us as exceptions."""
+    logger = logging.getLogger("absl")
+    former = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception:
+        # The writes beside the one that failed end when nobody waits for them any more.
+        sys.unraisablehook = partial(without_closed_loops, sys.unraisablehook)
+        raise
+    finally:
+        logger.setLevel(former)
+
+
+def without_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        tell(unraisable)
 
 
 def without_barriers() -> ocp.options.MultiprocessingOptions:

@@ -79,9 +79,11 @@ def make_schedule(
     "constant" stays there; "cosine" falls to zero at `steps` (Loshchilov & Hutter 2017);
     "stairs" is multiplied by `decay` every `decay_every` steps from `decay_begin` on;
     "plateau" is constant, since evaluations decide there: see `make_plateau`.
-    Raises ValueError for an unknown name, a warm-up as long as the run, or stairs without
-    length.
+    Raises ValueError for an unknown name, no steps, a warm-up as long as the run, or
+    stairs without length.
     """
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, got {steps}")
     if not 0 <= warmup < steps:
         raise ValueError(
             f"warmup must be 0 or more and less than the {steps} steps, got {warmup}"

@@ -41,6 +41,6 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
     if validation:
         axes.set_ylim(top=max(loss for _, loss in validation) * 1.15)
     axes.grid(alpha=0.3)
-    if rows:
+    if training or validation:
         axes.legend()
     figure.savefig(picture, dpi=130)

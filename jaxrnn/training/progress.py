@@ -49,7 +49,7 @@ class Progress:
     def training(self, step: int, loss: float, learning_rate: float) -> None:
         self.done = step
         shown = (
-            f"loss {loss:.3f}{quality(loss, self.unit)}  lr {learning_rate:.2e}  "
+            f"{loss_shown(loss, self.unit, 3)}  lr {learning_rate:.2e}  "
             f"{self._steps_per_second() * self.tokens_per_step:,.0f} tokens/s"
         )
         if self.bar.disable:
@@ -77,16 +77,21 @@ class Progress:
 
 def figures_shown(split: str, figures: dict[str, float], unit: str) -> str:
     """What was measured on a split, in one line."""
-    others = "".join(
-        f"  {name} {value:.4f}" for name, value in figures.items() if name != "loss"
-    )
-    return f"{split} loss {figures['loss']:.4f}{quality(figures['loss'], unit)}{others}"
+    shown = [
+        loss_shown(value, unit, 4) if name == "loss" else f"{name} {value:.4f}"
+        for name, value in figures.items()
+    ]
+    return f"{split} {'  '.join(shown)}"
+
+
+def loss_shown(loss: float, unit: str, digits: int) -> str:
+    return "  ".join(filter(None, [f"loss {loss:.{digits}f}", quality(loss, unit)]))
 
 
 def quality(loss: float, unit: str) -> str:
     """A loss in nats as people of the field read it, nothing where they read nats."""
     if unit in ("character", "byte"):
-        return f"  {loss / math.log(2):.3f} bits/{unit}"
+        return f"{loss / math.log(2):.3f} bits/{unit}"
     if unit in ("word", "token"):
-        return f"  perplexity {math.exp(min(loss, 700)):.2f}"
+        return f"perplexity {math.exp(min(loss, 700)):.2f}"
     return ""

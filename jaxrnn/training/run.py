@@ -19,7 +19,7 @@ from jaxrnn.training.metrics import MetricsLog, read_metrics
 from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
 from jaxrnn.training.processes import first_only, is_first
-from jaxrnn.training.progress import Progress, quality
+from jaxrnn.training.progress import Progress, figures_shown
 from jaxrnn.training.run_directory import RunDirectory, write_json, write_text
 from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import LATER_LEAVES, TrainState, count
@@ -152,11 +152,8 @@ class Run:
             plot_losses(self.directory.metrics, self.directory.picture, task.unit)
             write_json(self.directory.result, result)
             for split, figures in measured.items():
-                for name, value in figures.items():
-                    read = ""
-                    if name == "loss":
-                        read = f" {result['unit']}{quality(value, task.unit)}"
-                    print(f"{split}_{name}: {value:.4f}{read}")
+                if figures:
+                    print(figures_shown(split, figures, task.unit))
         return result
 
     def _figures_of_best(self) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import stat
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore as ts
 
-from jaxrnn.training.digest import (
-    Leaf,
-    digest_leaf,
-    is_key,
-    key_impl,
-    path_name,
-    plain_data,
-)
+from jaxrnn.training.digest import digest_leaf
+from jaxrnn.training.leaves import Leaf, is_key, key_impl, path_name, plain_data, spread
 
 FORMAT = 1
+SUMS = "SHA256SUMS"
 
 
 class CheckpointError(ValueError):
@@ -38,6 +32,7 @@ class Saved(NamedTuple):
 def read_step(folder: Path) -> Saved:
     """The step in `folder`. Raises for anything missing, altered or unreadable."""
     refuse_links(folder)
+    check_files(folder)
     meta = read_meta(folder)
     if meta["format"] != FORMAT:
         raise CheckpointError(
@@ -85,6 +80,40 @@ def refuse_links(folder: Path) -> None:
             )
 
 
+def list_files(folder: Path) -> None:
+    """Writes down the SHA-256 of every file, in the format of the command sha256sum.
+
+    A process that is killed just before leaves a step without the list, which is as good:
+    the digests of its leaves are in the step's own commit.
+    """
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digest_files(folder).items())
+    written = folder / f"{SUMS}.tmp"
+    written.write_text(lines)
+    written.replace(folder / SUMS)
+
+
+def check_files(folder: Path) -> None:
+    """Raises ValueError for a file that is altered, missing, or was not there."""
+    if not (folder / SUMS).exists():
+        return
+    lines = (folder / SUMS).read_text().splitlines()
+    listed = {line[66:]: line[:64] for line in lines}
+    present = digest_files(folder)
+    for name in sorted(listed.keys() | present.keys()):
+        if listed.get(name) != present.get(name):
+            raise ValueError(f"{name} is not the file that was saved")
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    names = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
+    digests = {}
+    for name, path in sorted(names.items()):
+        if path.is_file() and name not in (SUMS, f"{SUMS}.tmp"):
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     meta = json.loads((folder / "meta" / "metadata").read_text())
     if meta.pop("sha256") != digest_json(meta):
@@ -122,11 +151,7 @@ def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
     # An uncommitted array follows the others of a computation to their devices: it must
     # come back as one.
     sharding = wanted.sharding if getattr(wanted, "committed", True) else None
-    if not is_key(wanted):
-        return jax.device_put(saved.data, sharding)
-    # Compiled, since device_put does not spread keys over several processes.
-    wrap = partial(jax.random.wrap_key_data, impl=key_impl(wanted))
-    return jax.jit(wrap, out_shardings=sharding)(saved.data)
+    return spread(saved.data, sharding, key_impl(wanted) if is_key(wanted) else None)
 
 
 def describe(leaf: Leaf) -> dict[str, Any]:
@@ -142,4 +167,8 @@ def digest_json(meta: dict[str, Any]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+    line = str(error).strip().partition("\n")[0]
+    if len(line) > 300:
+        # The system's reason comes last.
+        line = f"{line[:140]} ... {line[-140:]}"
+    return f"{type(error).__name__}: {line}"

@@ -10,6 +10,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrnn.strategies.select import select
+from jaxrnn.training.leaves import spread
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.state import TrainState
 
@@ -35,7 +36,7 @@ def place_state(state: TrainState, mesh: Mesh) -> TrainState:
                 f"a batch of {leaf.shape[0]} rows cannot be split evenly over {mesh.size} "
                 "devices"
             )
-    return jax.device_put(state, state_shardings(state, mesh))
+    return jax.tree.map(spread, state, state_shardings(state, mesh))
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
@@ -48,15 +49,12 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 def place_batch(batch: Any, mesh: Mesh) -> Any:
     """Batches are trees of arrays `[T, B, ...]`, or `[B]` for what belongs to a lane.
 
-    Every process calls it with the whole batch, and keeps its own devices' part.
+    Several processes all call it with the whole batch; each keeps its devices' part.
     """
 
     def place(array):
         axes = ("data",) if array.ndim == 1 else (None, "data")
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        if jax.process_count() == 1:
-            return jax.device_put(array, sharding)
-        return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
+        return spread(array, NamedSharding(mesh, PartitionSpec(*axes)))
 
     return jax.tree.map(place, batch)
 
