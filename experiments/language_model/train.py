@@ -24,8 +24,7 @@ from jaxrnn.training.processes import is_first
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
     command.train(config, lambda: make_task(config))
-    if is_first():
-        show(config)
+    show(config)
 
 
 def show(config: Config) -> None:
@@ -34,6 +33,8 @@ def show(config: Config) -> None:
     (text,) = write(
         model, tokenizer, config.sample_prompt, config.sample_length, how, seed=config.seed
     )
+    if not is_first():  # loading the model took all processes
+        return
     print(f"\n{text}\n")
     sample = command.module_command("experiments.language_model.sample")
     print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
