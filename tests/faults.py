@@ -97,7 +97,7 @@ class Faults:
 
     # The faults.
 
-    def kills(self, count: int) -> Outcome:
+    def kills(self, count: int = 4) -> Outcome:
         """kill -9, at a random moment and before a random change of a file in turn."""
         seconds, changes = self._extent()
         killed = finished = 0
@@ -191,7 +191,7 @@ class Faults:
             "a second signal while the first is served", 2, "ended at once, same bits"
         )
 
-    def damage(self, flips: int) -> Outcome:
+    def damage(self, flips: int = 40) -> Outcome:
         """Every file of the newest step cut or gone, and flipped bits."""
         checkpoints = self.undisturbed / "checkpoints"
         newest = checkpoints / str(saved(self.undisturbed))
@@ -230,7 +230,7 @@ class Faults:
             content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
 
-    def damaged_runs(self, count: int) -> Outcome:
+    def damaged_runs(self, count: int = 1) -> Outcome:
         """Runs that were stopped and damaged go on from an older step."""
         for _ in range(count):
             run_dir = self.new_run()
@@ -316,8 +316,7 @@ class Faults:
             run_dir = self.new_run()
             for blow in (
                 Blow(moments.UPDATE, 9, signal.SIGTERM),
-                Blow(moments.UPDATE, 4, signal.SIGKILL),
-                Blow(moments.UPDATE, 8, signal.SIGTERM),
+                Blow(moments.UPDATE, 9, signal.SIGKILL),
             ):
                 self.arena.start(self.options(run_dir, **changes), blow, poison=poison)
             self.same_end(self.finish(run_dir, poison=poison, **changes), undisturbed)

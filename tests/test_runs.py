@@ -2,141 +2,32 @@
 
 import json
 import os
-import random
-import shlex
+import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import arena as moments
 import jax
-import numpy as np
 import pytest
+from arena import STEPS, Arena, Blow, command_after, result
 
 from experiments.language_model import evaluate, sample, train
 from jaxrnn.training.lock import RunLock
 from jaxrnn.training.metrics import read_metrics
-from jaxrnn.training.step_folders import step_folders
-
-ROOT = Path(__file__).parent.parent
-STEPS = 30
-
-# Runs the command line that follows, and sends itself a signal before the nth call of a
-# function: the same moment however fast the machine is.
-INTERRUPTED = """
-import importlib, os, runpy, sys
-number, target, n = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-del sys.argv[1:4]
-module, _, name = target.partition(":")
-owner = importlib.import_module(module)
-*outer, name = name.split(".")
-for part in outer:
-    owner = getattr(owner, part)
-function, calls = getattr(owner, name), 0
-
-def interrupting(*arguments, **options):
-    global calls
-    calls += 1
-    if calls == n:
-        os.kill(os.getpid(), number)
-    return function(*arguments, **options)
-
-setattr(owner, name, interrupting)
-runpy.run_module("experiments.language_model.train", run_name="__main__", alter_sys=True)
-"""
-READING = "experiments.language_model.text:Tokenizer.as_json"
-COMPILING = "experiments.language_model.task:_nats"
-UPDATE = "jaxrnn.training.data:TokenLanes.batch"
-EVALUATION = "jaxrnn.training.data:TokenLanes.every_token"
-SAVING = "jaxrnn.training.checkpoint:CheckpointStore.save"
-WRITING = "orbax.checkpoint:CheckpointManager.save"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+def arena(tmp_path_factory):
+    return Arena.create(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
-def text(home):
-    words = "the cat sat on a mat and then one small dog ran far away é ☕".split()
-    lines = (" ".join(random.Random(n).choices(words, k=8)) for n in range(300))
-    path = home / "text.txt"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def environment(home):
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "JAX_COMPILATION_CACHE_DIR": str(home / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        # Compiled as users compile, unlike the rest of the tests.
-        "XLA_FLAGS": "",
-    }
-
-
-def options(text, run_dir, **changes):
-    values = {
-        "data": text,
-        "run_dir": run_dir,
-        "steps": STEPS,
-        "hidden_size": 8,
-        "eval_every": 10,
-        "checkpoint_every": 7,
-        "log_every": 3,
-        "sample_length": 20,
-    } | changes
-    named = ((f"--{name.replace('_', '-')}", str(value)) for name, value in values.items())
-    return ["tiny", *(word for pair in named for word in pair)]
-
-
-def shell(command, environment):
-    return subprocess.run(
-        command, shell=True, capture_output=True, text=True, cwd=ROOT, env=environment
-    )
-
-
-def start(arguments, environment):
-    module = "experiments.language_model.train"
-    return shell(shlex.join(["python", "-m", module, *arguments]), environment)
-
-
-def start_and_interrupt(number, target, n, arguments, environment):
-    driver = ["python", "-c", INTERRUPTED, str(int(number)), target, str(n)]
-    return shell(shlex.join([*driver, *arguments]), environment)
-
-
-def saved(run_dir):
-    return max(step_folders(run_dir / "checkpoints"), default=None)
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
-
-
-def command_after(words, output):
-    (line,) = [line for line in output.splitlines() if words in line]
-    return line.partition(words)[2].strip()
-
-
-@pytest.fixture(scope="module")
-def finished(home, text, environment):
+def finished(arena):
     """A run that nothing disturbed: its folder, and what it printed."""
-    done = start(options(text, home / "finished"), environment)
+    done = arena.start(arena.options(arena.home / "finished"))
     assert done.returncode == 0, done.stderr
-    return home / "finished", done.stdout
-
-
-def assert_same_end(run_dir, finished):
-    undisturbed, _ = finished
-    assert result(run_dir)["step"] == STEPS
-    assert result(run_dir)["state_sha256"] == result(undisturbed)["state_sha256"]
-    for figure in ("valid_loss", "test_loss", "best_step"):
-        assert result(run_dir)[figure] == result(undisturbed)[figure]
-    name = "metrics.jsonl"
-    assert (run_dir / name).read_bytes() == (undisturbed / name).read_bytes()
+    return arena.home / "finished", done.stdout
 
 
 def test_a_run_leaves_all_it_promises(finished):
@@ -164,61 +55,10 @@ def test_a_run_leaves_all_it_promises(finished):
     assert f"valid loss {figures['valid_loss']:.4f}  " in output
 
 
-def test_a_run_interrupted_anywhere_ends_with_the_same_bits(
-    home, text, environment, finished
-):
-    run_dir = home / "interrupted"
-    arguments = options(text, run_dir)
-    seed = random.Random(0)
-    first, second = seed.randint(2, 4), seed.randint(2, 4)
-    step = 0
-    for number, moment, n, done in (
-        (signal.SIGINT, READING, 1, 0),
-        (signal.SIGINT, COMPILING, 1, 1),
-        (signal.SIGINT, UPDATE, first, first),
-        (signal.SIGINT, EVALUATION, 1, 10 - 1 - first),
-        (signal.SIGINT, SAVING, 1, 4),
-        (signal.SIGTERM, UPDATE, second, second),
-    ):
-        stopped = start_and_interrupt(number, moment, n, arguments, environment)
-        assert stopped.returncode == 128 + number, stopped.stderr
-        assert "Traceback" not in stopped.stderr
-        step += done
-        assert f"stopped at step {step}; go on with: " in stopped.stdout
-        assert saved(run_dir) == step
-        assert not (run_dir / "result.json").exists()
-    again = shell(command_after("go on with:", stopped.stdout), environment)
-    assert again.returncode == 0, again.stderr
-    assert f"going on from step {step} " in again.stdout
-    assert_same_end(run_dir, finished)
-
-
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
-    home, text, environment, finished
-):
-    run_dir = home / "killed"
-    arguments = options(text, run_dir)
-    for moment, n, safe in (
-        # Only the start is saved yet; then as step 10 is written; then between two steps,
-        # with rows in the log of steps that are lost.
-        (UPDATE, random.Random(1).randint(1, 6), {0}),
-        (WRITING, 2, {7}),
-        (UPDATE, 11, {10, 14}),
-    ):
-        killed = start_and_interrupt(signal.SIGKILL, moment, n, arguments, environment)
-        assert killed.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        assert saved(run_dir) in safe
-    logged = max(row["step"] for row in read_metrics(run_dir / "metrics.jsonl"))
-    assert logged > saved(run_dir)
-    again = start(arguments, environment)
-    assert again.returncode == 0, again.stderr
-    assert_same_end(run_dir, finished)
-
-
-def test_a_finished_run_started_again_stays_as_it_is(text, environment, finished):
+def test_a_finished_run_started_again_stays_as_it_is(arena, finished):
     run_dir, output = finished
     before = result(run_dir), (run_dir / "metrics.jsonl").read_bytes()
-    again = shell(command_after("resume:", output), environment)
+    again = arena.shell(command_after("resume:", output))
     assert again.returncode == 0, again.stderr
     assert f"going on from step {STEPS} " in again.stdout
     timeless = {"seconds", "tokens_per_second"}
@@ -227,23 +67,17 @@ def test_a_finished_run_started_again_stays_as_it_is(text, environment, finished
     assert (run_dir / "metrics.jsonl").read_bytes() == before[1]
 
 
-def test_two_devices_learn_the_same_repeatably(home, text, environment, finished):
-    flags = environment.get("XLA_FLAGS", "")
-    two = environment | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=2"}
-    # Dropout draws the same masks however the batch is split.
-    for name in ("two", "two again"):
-        done = start(options(text, home / name), two)
-        assert done.returncode == 0, done.stderr
-    first, again = result(home / "two"), result(home / "two again")
-    assert first["state_sha256"] == again["state_sha256"]
-    one = finished[0]
-    assert first["state_sha256"] != result(one)["state_sha256"]
-    assert first["valid_loss"] == pytest.approx(result(one)["valid_loss"], abs=1e-4)
-    losses = [
-        [row["loss"] for row in read_metrics(run_dir / "metrics.jsonl") if "loss" in row]
-        for run_dir in (home / "two", one)
-    ]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
+    # Made before TrainState counted skipped steps, as test_runs.py did at 9ae7f18:
+    # stopped by SIGTERM at step 12 of 30.
+    run_dir = tmp_path / "run"
+    shutil.copytree(Path(__file__).parent / "fixtures" / "run_before_0_1", run_dir)
+    before = moments.rows(run_dir)
+    done = arena.start(arena.options(run_dir, hidden_size=4))
+    assert done.returncode == 0, done.stderr
+    assert "going on from step 12 of " in done.stdout
+    assert result(run_dir)["step"] == STEPS
+    assert moments.rows(run_dir).startswith(before)
 
 
 # In this process, where nothing has to be imported anew.
@@ -288,21 +122,23 @@ def call(monkeypatch, capsys):
     ids=str,
 )
 def test_a_refusal_is_one_sentence_and_changes_nothing(
-    call, tmp_path, text, finished, changes, reason
+    call, tmp_path, arena, finished, changes, reason
 ):
     places = {
         "OTHER": tmp_path / "other.txt",
         "EMPTY": tmp_path / "empty.txt",
         "NEW": tmp_path / "new",
     }
-    places["OTHER"].write_text(text.read_text(encoding="utf-8") + "x", encoding="utf-8")
+    places["OTHER"].write_text(
+        arena.text.read_text(encoding="utf-8") + "x", encoding="utf-8"
+    )
     places["EMPTY"].write_text("")
     run_dir, _ = finished
     before = {
         path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()
     }
     changes = {name: places.get(value, value) for name, value in changes.items()}
-    code, _, error = call(train.main, *options(text, **{"run_dir": run_dir} | changes))
+    code, _, error = call(train.main, *arena.options(**{"run_dir": run_dir} | changes))
     assert code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and reason in error
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
@@ -310,20 +146,20 @@ def test_a_refusal_is_one_sentence_and_changes_nothing(
     assert after == before
 
 
-def test_a_run_in_use_is_refused(call, text, finished):
+def test_a_run_in_use_is_refused(call, arena, finished):
     run_dir, _ = finished
     with RunLock(run_dir):
-        code, _, error = call(train.main, *options(text, run_dir))
+        code, _, error = call(train.main, *arena.options(run_dir))
     assert (code, error.count("\n")) == (2, 1)
     assert f"is being written to by process {os.getpid()}" in error
 
 
 @pytest.mark.parametrize("arguments", [["--hiden-size", "8"], ["--layers", "two"]], ids=str)
-def test_an_option_that_is_none_is_named(text, home, environment, arguments):
-    refused = start([*options(text, home / "unused"), *arguments], environment)
+def test_an_option_that_is_none_is_named(arena, arguments):
+    refused = arena.start([*arena.options(arena.home / "unused"), *arguments])
     assert refused.returncode == 2
     assert arguments[0] in refused.stderr and "Traceback" not in refused.stderr
-    assert not (home / "unused").exists()
+    assert not (arena.home / "unused").exists()
 
 
 @pytest.mark.parametrize("main", [sample.main, evaluate.main])
@@ -334,9 +170,9 @@ def test_what_is_no_run_can_neither_write_nor_be_measured(call, tmp_path, main):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_printed_command_writes_text(environment, finished):
+def test_the_printed_command_writes_text(arena, finished):
     _, output = finished
-    written = shell(command_after("sample:", output), environment)
+    written = arena.shell(command_after("sample:", output))
     assert written.returncode == 0, written.stderr
     # A line break, the prompt, before 500 characters, and one after.
     unknown_is_one = written.stdout.replace("<unk>", "?")
@@ -387,7 +223,7 @@ def test_samples_that_cannot_be_are_refused(call, finished, arguments, reason):
     assert reason in error
 
 
-def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, text, finished):
+def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, arena, finished):
     run_dir, _ = finished
     code, out, error = call(evaluate.main, run_dir)
     assert (code, error) == (0, "")
@@ -396,28 +232,28 @@ def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, text, fini
         assert figures[name] == pytest.approx(result(run_dir)[name], abs=1e-6)
 
     moved = tmp_path / "moved.txt"
-    moved.write_bytes(text.read_bytes())
+    moved.write_bytes(arena.text.read_bytes())
     code, out, _ = call(evaluate.main, run_dir, "--data", moved, "--lanes", 1)
     assert code == 0
     alone = json.loads(out.splitlines()[-1])["valid_loss"]
     # One lane knows more of the past: close, but not the same.
     assert 0 < abs(alone - figures["valid_loss"]) < 0.05
 
-    moved.write_bytes(text.read_bytes() + b"x")
+    moved.write_bytes(arena.text.read_bytes() + b"x")
     code, out, error = call(evaluate.main, run_dir, "--data", moved)
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert "the text has the SHA-256" in error
 
 
 def test_a_run_that_had_to_be_new_writes_and_goes_on_before_its_first_evaluation(
-    home, call, text, environment
+    arena, call
 ):
-    run_dir = home / "with a space"
-    arguments = options(text, run_dir, resume="never")
-    stopped = start_and_interrupt(signal.SIGTERM, UPDATE, 2, arguments, environment)
+    run_dir = arena.home / "with a space"
+    arguments = arena.options(run_dir, resume="never")
+    stopped = arena.start(arguments, Blow(moments.UPDATE, 2, signal.SIGTERM))
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     code, out, error = call(sample.main, run_dir, "--prompt", "the cat", "--length", 5)
     assert (code, error) == (0, "") and out.startswith("the cat")
-    again = shell(command_after("go on with:", stopped.stdout), environment)
+    again = arena.shell(command_after("go on with:", stopped.stdout))
     assert again.returncode == 0, again.stderr
     assert result(run_dir)["step"] == STEPS

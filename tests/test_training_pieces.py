@@ -342,6 +342,7 @@ def test_a_state_remembers_its_best_evaluation(trained):
     _, states, _ = trained
     state = states[1].with_evaluation(2.0)
     assert (float(state.best_loss), int(state.best_step)) == (2.0, 1)
+    assert state.best_loss.sharding == states[1].best_loss.sharding
     for worse in (2.0, 3.0, float("nan")):
         assert state.with_evaluation(worse) is state
     assert count(states[0].params) == 3 + 9 + 3

@@ -69,7 +69,10 @@ class TrainState(NamedTuple):
             state = state._replace(plateau=after)
         if not loss < float(self.best_loss):
             return state
-        return state._replace(best_loss=jnp.float32(loss), best_step=jnp.array(self.step))
+        # Where the former ones are: else the next step would be compiled anew.
+        return state._replace(
+            best_loss=jnp.full_like(self.best_loss, loss), best_step=jnp.copy(self.step)
+        )
 
     def passed_over(self) -> "TrainState":
         """The state after a step whose batch is not learned from."""
