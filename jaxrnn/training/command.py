@@ -42,10 +42,12 @@ def train(options: Options, make_task: Callable[[], Task]) -> Run:
     the command that goes on printed.
     """
     with ExitStack() as stack:
+        if options.distributed:
+            with refusals():
+                connect()
+        # After connecting, since JAX takes SIGTERM for itself there.
         stop = stack.enter_context(StopRequest())
         with refusals():
-            if options.distributed:
-                connect()
             run = stack.enter_context(Run(make_task(), options))
         with refusals(FAILED, UNABLE):
             ended = run.train(stop)
