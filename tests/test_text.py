@@ -4,7 +4,8 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.language_model.text import Tokenizer, digest, read_splits
+from experiments.language_model.text import digest, read_splits
+from jaxrnn.training.tokenizer import Tokenizer
 
 SHARES = (0.9, 0.05, 0.05)
 
