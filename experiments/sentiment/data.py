@@ -114,8 +114,8 @@ def toy(data: Path | None) -> Corpus:
     examples = []
     for number in range(600):
         label = number % 2
-        before = f"{clause(draw.randrange(2))} , but " * draw.randrange(2)
-        examples.append(Example(before + clause(label), label))
+        before = clause(draw.randrange(2))
+        examples.append(Example(f"{before} , but {clause(label)}", label))
     return Corpus(POLARITY, split_by_hash(examples))
 
 

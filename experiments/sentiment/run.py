@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from experiments.sentiment.config import Config
 from experiments.sentiment.task import encode, initial_state
@@ -57,9 +59,10 @@ class Trained:
                 raise ValueError(f"a text needs at least one word, got {text!r}")
         longest = max(map(len, tokens))
         xs, mask = pad(tokens, Rows(np.arange(len(tokens)), longest))
-        return np.asarray(jax.nn.softmax(_logits(self.model, xs, mask)))
+        logits = _logits(self.model, jnp.asarray(xs), jnp.asarray(mask))
+        return np.asarray(jax.nn.softmax(logits))
 
 
 @nnx.jit
-def _logits(model: Classifier, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+def _logits(model: Classifier, tokens: Array, mask: Array) -> Array:
     return model(tokens, mask=mask)

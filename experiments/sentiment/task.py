@@ -66,14 +66,13 @@ def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Classifier
         layer = make_cell(config.cell, width, config.hidden_size)
         if config.recurrent_dropout:
             layer = VariationalDropout(layer, config.recurrent_dropout)
-        ahead = layer.output_size
         layers.append(Bidirectional(layer, layer) if config.bidirectional else layer)
         width = layers[-1].output_size
     rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 0))
     poolings = {
         "max": MaxPooling,
         "attention": lambda: AttentionPooling(width, config.hidden_size, rngs=rngs),
-        "last": lambda: LastPooling(ahead),
+        "last": lambda: LastPooling(width // 2 if config.bidirectional else width),
     }
     return Classifier(
         tokenizer.size,
@@ -140,7 +139,7 @@ def make_loss(graph: nnx.GraphDef, l2: float = 0.0):
     def loss(params: Any, carry: tuple, batch: Batch, key: Array) -> tuple[Array, tuple]:
         model = nnx.merge(graph, params)
         nats, _, there = _measure(model, batch, key)
-        value = jnp.sum(nats) / jnp.sum(there)
+        value = jnp.sum(nats) / jnp.sum(there, dtype=nats.dtype)
         if l2:
             squares = jax.tree.map(lambda leaf: jnp.sum(leaf**2), params)
             del squares["embedding"]

@@ -32,5 +32,5 @@ def phrases(tree: str) -> Iterator[Phrase]:
         elif part == ")" or not above:
             break
         else:
-            above[-1].append(_WRITTEN.get(part, part.replace("\\", "")))
+            above[-1].append(_WRITTEN.get(part) or part.replace("\\", ""))
     raise ValueError(f"not a tree with labels from 0 to 4: {tree.strip()[:60]!r}")
