@@ -386,7 +386,7 @@ TOKENIZER = Tokenizer.of("word", b"the film was good bad plot cast")
 def test_evaluation_counts_every_text_once():
     graph, state = task.initial_state(TINY, TOKENIZER, 2)
     texts = task.Texts(TEXTS, TOKENIZER, TINY)
-    got = task.make_evaluate(graph, texts)(state.params)
+    got = task.make_measure(graph)(state.params, texts)
     model, nats, right = nnx.merge(graph, state.params), [], []
     for text, label in TEXTS:
         logits = run(model, jnp.asarray(task.encode(TOKENIZER, text, 400)))
@@ -403,8 +403,8 @@ def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone()
     (batch,) = texts.in_order()
     assert batch.labels.shape == (16,) and batch.mask.any(0).sum() == 3
     without, _ = jax.jit(task.make_loss(graph))(state.params, (), batch, None)
-    evaluated = task.make_evaluate(graph, texts)(state.params)
-    assert float(without) == pytest.approx(evaluated["nats"], abs=1e-6)
+    measured = task.make_measure(graph)(state.params, texts)
+    assert float(without) == pytest.approx(measured["nats"], abs=1e-6)
 
     penalised = task.make_loss(graph, l2=0.2)
     gradient_of = jax.jit(jax.value_and_grad(lambda p: penalised(p, (), batch, None)[0]))

@@ -1,6 +1,7 @@
 """From a config to a model, its optimiser, its loss and its evaluation."""
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,6 @@ from experiments.sentiment.data import CORPORA, Example
 from jaxrnn import Bidirectional, VariationalDropout
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
 from jaxrnn.models.cells import make_cell
-from jaxrnn.training.loop import Evaluate
 from jaxrnn.training.run import Task, text_digest
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
@@ -46,7 +46,7 @@ class Texts:
     def batch(self, step: int) -> Batch:
         return self._of(self.buckets.batch(step))
 
-    def in_order(self):
+    def in_order(self) -> Iterator[Batch]:
         """Every example once."""
         return map(self._of, self.buckets.in_order())
 
@@ -108,6 +108,7 @@ def make_task(config: Config) -> Task:
     }
     graph, state = initial_state(config, tokenizer, len(corpus.labels))
     optimiser = config.make_optimiser()
+    measure = make_measure(graph)
     return Task(
         state=state,
         train_step=make_train_step(
@@ -117,8 +118,8 @@ def make_task(config: Config) -> Task:
             average=config.average,
         ),
         batch=texts["train"].batch,
-        evaluate=make_evaluate(graph, texts["valid"]),
-        test=make_evaluate(graph, texts["test"]),
+        evaluate=lambda params: measure(params, texts["valid"]),
+        test=lambda params: measure(params, texts["test"]),
         unit="sentence",
         tokens_per_step=texts["train"].tokens_per_step,
         plateau=optimiser.plateau,
@@ -138,7 +139,7 @@ def make_loss(graph: nnx.GraphDef, l2: float = 0.0):
 
     def loss(params: Any, carry: tuple, batch: Batch, key: Array) -> tuple[Array, tuple]:
         model = nnx.merge(graph, params)
-        nats, _, there = _measure(model, batch, key)
+        nats, _, there = _judge(model, batch, key)
         value = jnp.sum(nats) / jnp.sum(there, dtype=nats.dtype)
         if l2:
             squares = jax.tree.map(lambda leaf: jnp.sum(leaf**2), params)
@@ -149,27 +150,27 @@ def make_loss(graph: nnx.GraphDef, l2: float = 0.0):
     return loss
 
 
-def make_evaluate(graph: nnx.GraphDef, texts: Texts) -> Evaluate:
-    """Returns `evaluate(params)` over a whole split: the share of errors, as the "loss"
-    that decides which parameters are best, the accuracy, and the mean nats."""
+def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Texts], dict[str, float]]:
+    """Returns `measure(params, texts)` over a whole split: the share of errors, as the
+    "loss" that decides which parameters are best, the accuracy, and the mean nats."""
     mesh = make_mesh()
 
     @jax.jit
     def sums(params: Any, batch: Batch) -> Array:
-        nats, right, _ = _measure(nnx.merge(graph, params), batch, key=None)
+        nats, right, _ = _judge(nnx.merge(graph, params), batch, key=None)
         return jnp.stack([jnp.sum(nats), jnp.sum(right, dtype=nats.dtype)])
 
-    def evaluate(params: Any) -> dict[str, float]:
+    def measure(params: Any, texts: Texts) -> dict[str, float]:
         totals = np.zeros(2)
         for batch in texts.in_order():
             totals += np.asarray(sums(params, place_batch(batch, mesh)), float)
         nats, accuracy = (totals / len(texts.labels)).tolist()
         return {"loss": 1 - accuracy, "accuracy": accuracy, "nats": nats}
 
-    return evaluate
+    return measure
 
 
-def _measure(
+def _judge(
     model: Classifier, batch: Batch, key: Array | None
 ) -> tuple[Array, Array, Array]:
     """`[B]` each: nats, whether the likeliest class is the right one, and whether there
