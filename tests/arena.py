@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = 30
 
 # The moments of a run, as functions that it calls.
-READING = "experiments.language_model.text:Tokenizer.as_json"
+READING = "jaxrnn.training.tokenizer:Tokenizer.as_json"
 COMPILING = "experiments.language_model.task:_nats"
 UPDATE = "jaxrnn.training.data:TokenLanes.batch"
 EVALUATION = "jaxrnn.training.data:TokenLanes.every_token"

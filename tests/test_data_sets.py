@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.language_model.text import Tokenizer, read_splits
+from experiments.language_model.text import read_splits
+from jaxrnn.training.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.skipif(
     "JAXRNN_DATA" not in os.environ, reason="JAXRNN_DATA names no data sets"

@@ -4,8 +4,9 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.language_model.text import Tokenizer, read_splits
+from experiments.language_model.text import read_splits
 from jaxrnn.training.data_files import digest
+from jaxrnn.training.tokenizer import Tokenizer
 
 SHARES = (0.9, 0.05, 0.05)
 

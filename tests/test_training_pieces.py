@@ -16,8 +16,9 @@ import pytest
 from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
-from experiments.language_model.task import CELLS, make_model
+from experiments.language_model.task import make_model
 from jaxrnn import Elman, unroll
+from jaxrnn.models.cells import CELLS
 from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.metrics import MetricsLog, read_metrics

@@ -7,11 +7,12 @@ from flax import nnx
 
 from experiments.language_model.config import Config
 from experiments.language_model.task import initial_state
-from experiments.language_model.text import Tokenizer, read_splits
+from experiments.language_model.text import read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.data_files import digest
 from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.tokenizer import Tokenizer
 
 
 def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:

@@ -13,9 +13,9 @@ import numpy as np
 import tyro
 
 from experiments.language_model.run import load
-from experiments.language_model.text import Tokenizer
 from jaxrnn.models import LanguageModel, Sampling, sample
 from jaxrnn.training.command import refusals
+from jaxrnn.training.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """From a config to a model, its optimiser, its loss and its evaluation."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,10 +8,10 @@ import optax
 from flax import nnx
 from jax import Array
 
-import jaxrnn
 from experiments.language_model.config import Config
-from experiments.language_model.text import Tokenizer, read_splits
+from experiments.language_model.text import read_splits
 from jaxrnn.models import LanguageModel
+from jaxrnn.models.cells import make_cell
 from jaxrnn.strategies.select import select
 from jaxrnn.training.data import TokenBatch, TokenLanes
 from jaxrnn.training.data_files import digest
@@ -21,31 +19,14 @@ from jaxrnn.training.loop import Evaluate
 from jaxrnn.training.run import Task, text_digest
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
-
-
-def _takes_sizes_only(cell: type[jaxrnn.Cell]) -> bool:
-    needed = [
-        name
-        for name, parameter in inspect.signature(cell).parameters.items()
-        if parameter.default is parameter.empty
-    ]
-    return needed == ["input_size", "hidden_size"]
-
-
-CELLS: dict[str, Callable[..., jaxrnn.Cell]] = {
-    name.lower(): cell
-    for name, cell in vars(jaxrnn).items()
-    if isinstance(cell, type) and issubclass(cell, jaxrnn.Cell) and _takes_sizes_only(cell)
-}
+from jaxrnn.training.tokenizer import Tokenizer
 
 
 def make_model(config: Config, vocabulary_size: int) -> LanguageModel:
     """Raises ValueError if the config names no cell or its sizes do not fit."""
-    if config.cell.lower() not in CELLS:
-        raise ValueError(f"unknown cell {config.cell!r}; known: {', '.join(CELLS)}")
     layers, width = [], config.embedding_size
     for _ in range(config.layers):
-        layers.append(CELLS[config.cell.lower()](width, config.hidden_size))
+        layers.append(make_cell(config.cell, width, config.hidden_size))
         width = layers[-1].output_size
     model = LanguageModel(
         vocabulary_size,

@@ -1,19 +1,12 @@
-"""Text to tokens: where it comes from, how it is split, what a token is."""
+"""Text: where it comes from, and how it is split."""
 
 import hashlib
-import json
 import sysconfig
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from jaxrnn.training.data_files import locate, read_bytes
 
 SPLITS = ("train", "valid", "test")
-UNKNOWN = "<unk>"
-END_OF_LINE = "<eos>"
 
 
 def read_splits(data: Path | None, shares: tuple[float, float, float]) -> dict[str, bytes]:
@@ -82,63 +75,3 @@ def _standard_library() -> dict[str, bytes]:
             split = {0: "valid", 1: "test"}.get(place, "train")
             splits[split].append(path.read_bytes())
     return {name: b"\n".join(files) for name, files in splits.items()}
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """Characters, bytes or words to numbers and back.
-
-    Words are what white space separates, and every end of a line is the word `<eos>`.
-    What was not seen in training is `<unk>`.
-    """
-
-    kind: str
-    symbols: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, kind: str, text: bytes) -> "Tokenizer":
-        """The tokenizer of a training text, its symbols from frequent to rare."""
-        if kind == "byte":
-            return cls(kind)
-        counts = Counter(_split(kind, text.decode()))
-        counts.setdefault(UNKNOWN, 0)
-        ordered = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
-        return cls(kind, tuple(ordered))
-
-    @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return cls(stored["kind"], tuple(stored["symbols"]))
-
-    def as_json(self) -> str:
-        stored = {"kind": self.kind, "symbols": self.symbols}
-        return json.dumps(stored, ensure_ascii=False, indent=0)
-
-    @property
-    def size(self) -> int:
-        return 256 if self.kind == "byte" else len(self.symbols)
-
-    def encode(self, text: bytes) -> np.ndarray:
-        """`[N]`, in the smallest unsigned type that holds the vocabulary."""
-        dtype = np.min_scalar_type(self.size - 1)
-        if self.kind == "byte":
-            return np.frombuffer(text, np.uint8)
-        numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
-        unknown = numbers[UNKNOWN]
-        symbols = _split(self.kind, text.decode())
-        return np.array([numbers.get(symbol, unknown) for symbol in symbols], dtype)
-
-    def decode(self, tokens: np.ndarray) -> str:
-        if self.kind == "byte":
-            return bytes(tokens.astype(np.uint8)).decode(errors="replace")
-        symbols = (self.symbols[number] for number in tokens)
-        if self.kind == "character":
-            return "".join(symbols)
-        lines = " ".join(symbols).split(END_OF_LINE)
-        return "\n".join(line.strip() for line in lines)
-
-
-def _split(kind: str, text: str) -> list[str] | str:
-    if kind == "character":
-        return text
-    return text.replace("\n", f" {END_OF_LINE} ").split()

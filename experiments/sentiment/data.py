@@ -1,0 +1,164 @@
+"""Labelled sentences: where they come from and which are learned from."""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.sentiment.trees import phrases
+from experiments.sentiment.words import normal_form
+from jaxrnn.training.data_files import digest, locate, read_bytes
+
+
+class Example(NamedTuple):
+    """A text in its normal form, and the number of its class."""
+
+    text: str
+    label: int
+
+
+class Corpus(NamedTuple):
+    """The names of the classes, and the examples of "train", "valid" and "test"."""
+
+    labels: tuple[str, ...]
+    splits: dict[str, list[Example]]
+
+    def digest(self) -> str:
+        lines = {
+            name: "".join(f"{label}\t{text}\n" for text, label in examples).encode()
+            for name, examples in self.splits.items()
+        }
+        return digest(lines | {"labels": "\n".join(self.labels).encode()})
+
+
+POLARITY = ("negative", "positive")
+FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
+
+
+def sst_2(data: Path | None) -> Corpus:
+    """Two classes; sentences and phrases judged neutral are left out."""
+    return _treebank(data, POLARITY, {0: 0, 1: 0, 3: 1, 4: 1})
+
+
+def sst_5(data: Path | None) -> Corpus:
+    """Five classes, as they were judged."""
+    return _treebank(data, FIVE, {label: label for label in range(5)})
+
+
+def _treebank(
+    data: Path | None, labels: tuple[str, ...], classes: dict[int, int]
+) -> Corpus:
+    """Every phrase of the training trees once, and whole sentences to measure with."""
+    source = "its trees are trainDevTestTrees_PTB.zip of nlp.stanford.edu/sentiment"
+    splits = {}
+    for split, name in (("train", "train"), ("valid", "dev"), ("test", "test")):
+        trees = _lines_of(data, f"trees/{name}.txt", source)
+        judged = (list(phrases(tree)) for tree in trees if tree)
+        taken = (nodes if split == "train" else nodes[-1:] for nodes in judged)
+        examples = [
+            Example(normal_form(" ".join(node.words)), classes[node.label])
+            for nodes in taken
+            for node in nodes
+            if node.label in classes
+        ]
+        splits[split] = list(dict.fromkeys(examples)) if split == "train" else examples
+    return Corpus(labels, splits)
+
+
+def mr(data: Path | None) -> Corpus:
+    """The sentence polarity set of Pang & Lee 2005, divided by `split_by_hash`."""
+    source = "it is rt-polaritydata.tar.gz of cs.cornell.edu/people/pabo/movie-review-data"
+    return Corpus(
+        POLARITY,
+        split_by_hash(
+            Example(normal_form(line), label)
+            for label, ending in enumerate(("neg", "pos"))
+            for line in _lines_of(data, f"rt-polarity.{ending}", source, "cp1252")
+            if line
+        ),
+    )
+
+
+def table(data: Path | None) -> Corpus:
+    """A file of lines `label TAB text` in any language, divided by `split_by_hash`."""
+    if data is None:
+        raise ValueError("the corpus 'table' needs --data: a file of lines label TAB text")
+    rows = []
+    for number, line in enumerate(_lines(locate(data), "utf-8"), 1):
+        if not line:
+            continue
+        label, tab, text = line.partition("\t")
+        if not tab or not label.strip() or not text.strip():
+            raise ValueError(
+                f"line {number} of {data} is not label TAB text: {line[:60]!r}"
+            )
+        rows.append((label.strip(), normal_form(text)))
+    labels = tuple(sorted({label for label, _ in rows}))
+    if len(labels) < 2:
+        raise ValueError(f"{data} needs two labels or more, it has {list(labels)}")
+    return Corpus(
+        labels, split_by_hash(Example(text, labels.index(label)) for label, text in rows)
+    )
+
+
+def toy(data: Path | None) -> Corpus:
+    """Sentences made here, whose label is that of the clause they end with."""
+    draw = random.Random(0)
+    nouns = ("film", "plot", "end", "music", "cast", "story", "pace", "humour")
+    words = ("bad", "dull", "awful", "weak"), ("good", "fine", "great", "strong")
+
+    def clause(label: int) -> str:
+        return f"the {draw.choice(nouns)} was {draw.choice(words[label])}"
+
+    examples = []
+    for number in range(600):
+        label = number % 2
+        before = clause(draw.randrange(2))
+        examples.append(Example(f"{before} , but {clause(label)}", label))
+    return Corpus(POLARITY, split_by_hash(examples))
+
+
+CORPORA: dict[str, Callable[[Path | None], Corpus]] = {
+    "sst-2": sst_2,
+    "sst-5": sst_5,
+    "mr": mr,
+    "table": table,
+    "toy": toy,
+}
+
+
+def split_by_hash(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    """A tenth for validation, a tenth for test, by a hash of the text: the same text is
+    never in two splits, and stays where it is when others come. Raises ValueError if a
+    split is empty."""
+    splits: dict[str, list[Example]] = {"train": [], "valid": [], "test": []}
+    for example in examples:
+        place = int.from_bytes(hashlib.sha256(example.text.encode()).digest()[:4]) % 10
+        splits[{0: "valid", 1: "test"}.get(place, "train")].append(example)
+    for name, found in splits.items():
+        if not found:
+            raise ValueError(f"too few texts to divide: none falls to {name!r}")
+    return splits
+
+
+def _lines_of(
+    data: Path | None, name: str, source: str, encoding: str = "utf-8"
+) -> list[str]:
+    """Of the file `name` of a folder; raises ValueError that says where the set is from."""
+    try:
+        path = locate((data or Path()) / name)
+    except ValueError:
+        raise ValueError(f"no {name} in the folder {data} of --data: {source}") from None
+    return _lines(path, encoding)
+
+
+def _lines(path: Path, encoding: str) -> list[str]:
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    try:
+        text = read_bytes(path).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not {encoding} text: {error}") from None
+    # Not splitlines, which cuts at characters that stand within a text too.
+    return [line.strip() for line in text.split("\n")]

@@ -1,0 +1,76 @@
+"""Draws what a trained classifier thinks of a text word by word.
+
+python -m experiments.sentiment.explain runs/sst2 "I did not like the film at first, but \
+the ending was extraordinary"
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.sentiment.run import Trained
+from experiments.sentiment.words import normal_form
+from jaxrnn.training.command import refusals
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draws what a trained classifier thinks of a text word by word."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    text: Annotated[str, tyro.conf.Positional]
+    picture: Path | None = None
+    """The PNG file to draw; explain.png in the run's folder if not given."""
+
+
+def word_by_word(trained: Trained, text: str) -> tuple[list[str], np.ndarray]:
+    """The words of a text, and the probabilities `[words, classes]` when it ends there.
+
+    A bidirectional model reads every prefix anew, all of them as one batch.
+    """
+    words = normal_form(text).split()
+    prefixes = [" ".join(words[: n + 1]) for n in range(len(words))]
+    return words, trained.probabilities(prefixes or [text])
+
+
+def draw(words: list[str], shares: np.ndarray, labels: tuple[str, ...], to: Path) -> None:
+    figure = Figure(figsize=(max(0.62 * len(words), 4), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown = range(1, 2) if len(labels) == 2 else range(len(labels))
+    for number in shown:
+        axes.plot(shares[:, number], marker="o", label=labels[number])
+    if len(labels) == 2:
+        axes.axhline(0.5, color="0.6", linewidth=0.8)
+        axes.set_ylabel(f"probability of {labels[1]!r}")
+    else:
+        axes.set_ylabel("probability")
+        axes.legend()
+    axes.set_xticks(range(len(words)), words, rotation=45, ha="right")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    figure.savefig(to, dpi=130)
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    with refusals():
+        trained = Trained.load(options.run_dir)
+        words, shares = word_by_word(trained, options.text)
+        width = max(map(len, words))
+        for word, row in zip(words, shares, strict=True):
+            told = zip(trained.labels, row, strict=True)
+            line = "  ".join(f"{label} {share:.3f}" for label, share in told)
+            print(f"{word:{width}}  {line}")
+        picture = options.picture or options.run_dir / "explain.png"
+        draw(words, shares, trained.labels, picture)
+        print(f"drawn: {picture}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A classifier's run folder, opened again: by `predict` and `explain`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from experiments.sentiment.config import Config
+from experiments.sentiment.task import encode, initial_state
+from experiments.sentiment.words import normal_form
+from jaxrnn.models import Classifier
+from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.sequences import Rows, pad
+from jaxrnn.training.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier and all that is needed to ask it."""
+
+    model: Classifier
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    longest: int
+
+    @classmethod
+    def load(cls, path: Path) -> "Trained":
+        """The best model of a run, the newest one before its first evaluation.
+
+        Raises ValueError if there is none.
+        """
+        run = RunDirectory(path)
+        stored = run.read_config()
+        known = {field.name for field in fields(Config)}
+        config = Config(**{name: x for name, x in stored.items() if name in known})
+        tokenizer = Tokenizer.load(run.tokenizer)
+        labels = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
+        graph, state = initial_state(config, tokenizer, len(labels))
+        with CheckpointStore(run.path) as store:
+            restored = store.restore_best(state) or store.restore(state)
+        if restored is None:
+            raise ValueError(f"{run.path} has no checkpoint yet")
+        model = nnx.merge(graph, restored.state.evaluated_params)
+        return cls(model, tokenizer, tuple(labels), config.longest)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """`[N, classes]` of raw texts; raises ValueError for one without a word."""
+        tokens = []
+        for text in texts:
+            tokens.append(encode(self.tokenizer, normal_form(text), self.longest))
+            if not len(tokens[-1]):
+                raise ValueError(f"a text needs at least one word, got {text!r}")
+        longest = max(map(len, tokens))
+        xs, mask = pad(tokens, Rows(np.arange(len(tokens)), longest))
+        logits = _logits(self.model, jnp.asarray(xs), jnp.asarray(mask))
+        return np.asarray(jax.nn.softmax(logits))
+
+
+@nnx.jit
+def _logits(model: Classifier, tokens: Array, mask: Array) -> Array:
+    return model(tokens, mask=mask)

@@ -1,0 +1,182 @@
+"""From a config to a model, its optimiser, its loss and its evaluation."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from experiments.sentiment.config import Config
+from experiments.sentiment.data import CORPORA, Example
+from jaxrnn import Bidirectional, VariationalDropout
+from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
+from jaxrnn.models.cells import make_cell
+from jaxrnn.training.run import Task, text_digest
+from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.tokenizer import Tokenizer
+
+
+class Batch(NamedTuple):
+    """Texts side by side; a column whose mask is False throughout holds none."""
+
+    tokens: Any  # [T, B] int32
+    mask: Any  # [T, B] bool
+    labels: Any  # [B] int32
+
+
+class Texts:
+    """The examples of a split as numbers, in batches of similar length."""
+
+    def __init__(self, examples: list[Example], tokenizer: Tokenizer, config: Config):
+        self.tokens = [encode(tokenizer, text, config.longest) for text, _ in examples]
+        self.labels = np.array([label for _, label in examples], np.int32)
+        lengths = np.array([len(tokens) for tokens in self.tokens])
+        self.buckets = Buckets(
+            lengths, config.batch_size, edges_for(lengths, growth=1.6), config.seed
+        )
+        self.tokens_per_step = int(lengths.sum()) // self.buckets.steps_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        return self._of(self.buckets.batch(step))
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every example once."""
+        return map(self._of, self.buckets.in_order())
+
+    def _of(self, rows: Rows) -> Batch:
+        return Batch(*pad(self.tokens, rows), self.labels[rows.indices])
+
+
+def encode(tokenizer: Tokenizer, text: str, longest: int) -> np.ndarray:
+    """The tokens `[t]` int32 that are read of a text in its normal form."""
+    return tokenizer.encode(text.encode())[:longest].astype(np.int32)
+
+
+def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Classifier:
+    """Raises ValueError if the config names no cell or its sizes do not fit."""
+    layers, width = [], config.embedding_size
+    for _ in range(config.layers):
+        layer = make_cell(config.cell, width, config.hidden_size)
+        if config.recurrent_dropout:
+            layer = VariationalDropout(layer, config.recurrent_dropout)
+        layers.append(Bidirectional(layer, layer) if config.bidirectional else layer)
+        width = layers[-1].output_size
+    rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 0))
+    poolings = {
+        "max": MaxPooling,
+        "attention": lambda: AttentionPooling(width, config.hidden_size, rngs=rngs),
+        "last": lambda: LastPooling(width // 2 if config.bidirectional else width),
+    }
+    return Classifier(
+        tokenizer.size,
+        config.embedding_size,
+        layers,
+        classes,
+        pooling=poolings[config.pooling](),
+        dropout=config.dropout,
+        word_dropout=config.word_dropout,
+        unknown=tokenizer.unknown,
+        rngs=rngs,
+    )
+
+
+def initial_state(
+    config: Config, tokenizer: Tokenizer, classes: int
+) -> tuple[nnx.GraphDef, TrainState]:
+    graph, params = nnx.split(make_model(config, tokenizer, classes))
+    average = config.average > 0
+    state = TrainState.create(
+        params, config.make_optimiser(), (), config.seed, average=average
+    )
+    return graph, state
+
+
+def make_task(config: Config) -> Task:
+    """Learning to tell the class of a sentence; raises ValueError if something is off."""
+    corpus = CORPORA[config.corpus](config.data)
+    learned = " ".join(text for text, _ in corpus.splits["train"])
+    tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)
+    texts = {
+        name: Texts(examples, tokenizer, config) for name, examples in corpus.splits.items()
+    }
+    graph, state = initial_state(config, tokenizer, len(corpus.labels))
+    optimiser = config.make_optimiser()
+    measure = make_measure(graph)
+    return Task(
+        state=state,
+        train_step=make_train_step(
+            make_loss(graph, config.l2),
+            optimiser,
+            halt_after=config.halt_after,
+            average=config.average,
+        ),
+        batch=texts["train"].batch,
+        evaluate=lambda params: measure(params, texts["valid"]),
+        test=lambda params: measure(params, texts["test"]),
+        unit="sentence",
+        tokens_per_step=texts["train"].tokens_per_step,
+        plateau=optimiser.plateau,
+        fingerprint={
+            "data_sha256": corpus.digest(),
+            "tokenizer_sha256": text_digest(tokenizer.as_json()),
+        },
+        files={
+            "tokenizer.json": tokenizer.as_json(),
+            "labels.json": json.dumps(corpus.labels, ensure_ascii=False),
+        },
+    )
+
+
+def make_loss(graph: nnx.GraphDef, l2: float = 0.0):
+    """Mean nats a sentence of a batch; pure in `params`."""
+
+    def loss(params: Any, carry: tuple, batch: Batch, key: Array) -> tuple[Array, tuple]:
+        model = nnx.merge(graph, params)
+        nats, _, there = _judge(model, batch, key)
+        value = jnp.sum(nats) / jnp.sum(there, dtype=nats.dtype)
+        if l2:
+            squares = jax.tree.map(lambda leaf: jnp.sum(leaf**2), params)
+            del squares["embedding"]
+            value += l2 / 2 * sum(jax.tree.leaves(squares))
+        return value, carry
+
+    return loss
+
+
+def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Texts], dict[str, float]]:
+    """Returns `measure(params, texts)` over a whole split: the share of errors, as the
+    "loss" that decides which parameters are best, the accuracy, and the mean nats."""
+    mesh = make_mesh()
+
+    @jax.jit
+    def sums(params: Any, batch: Batch) -> Array:
+        nats, right, _ = _judge(nnx.merge(graph, params), batch, key=None)
+        return jnp.stack([jnp.sum(nats), jnp.sum(right, dtype=nats.dtype)])
+
+    def measure(params: Any, texts: Texts) -> dict[str, float]:
+        totals = np.zeros(2)
+        for batch in texts.in_order():
+            totals += np.asarray(sums(params, place_batch(batch, mesh)), float)
+        nats, accuracy = (totals / len(texts.labels)).tolist()
+        return {"loss": 1 - accuracy, "accuracy": accuracy, "nats": nats}
+
+    return measure
+
+
+def _judge(
+    model: Classifier, batch: Batch, key: Array | None
+) -> tuple[Array, Array, Array]:
+    """`[B]` each: nats, whether the likeliest class is the right one, and whether there
+    is a sentence at all; the first two are zero where there is none."""
+    logits = model(batch.tokens, mask=batch.mask, key=key)
+    there = jnp.any(batch.mask, axis=0)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    right = there & (jnp.argmax(logits, axis=-1) == batch.labels)
+    return jnp.where(there, nats, 0), right, there

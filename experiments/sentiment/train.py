@@ -1,0 +1,24 @@
+"""Trains a recurrent classifier of sentences.
+
+    python -m experiments.sentiment.train sst2 --data sst/
+    python -m experiments.sentiment.train table --data reviews.tsv --tokens byte
+    python -m experiments.sentiment.train tiny
+
+Interrupt it at any time; the same command goes on where it stopped and ends with the
+same bits.
+"""
+
+import tyro
+
+from experiments.sentiment.config import PRESETS
+from experiments.sentiment.task import make_task
+from jaxrnn.training import command
+
+
+def main() -> None:
+    config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
+    command.train(config, lambda: make_task(config))
+
+
+if __name__ == "__main__":
+    main()

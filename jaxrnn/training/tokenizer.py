@@ -1,0 +1,82 @@
+"""Tokens of text: characters, bytes or words to numbers and back."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+UNKNOWN = "<unk>"
+END_OF_LINE = "<eos>"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Characters, bytes or words to numbers and back.
+
+    Words are what white space separates, and every end of a line is the word `<eos>`.
+    What was not seen in training is `<unk>`.
+    """
+
+    kind: str
+    symbols: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, text: bytes, at_least: int = 1) -> "Tokenizer":
+        """The tokenizer of a training text, its symbols from frequent to rare; those seen
+        fewer than `at_least` times are unknown."""
+        if kind == "byte":
+            return cls(kind)
+        counts = Counter(_split(kind, text.decode()))
+        known = {symbol for symbol, n in counts.items() if n >= at_least} | {UNKNOWN}
+        ordered = sorted(known, key=lambda symbol: (-counts[symbol], symbol))
+        return cls(kind, tuple(ordered))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return cls(stored["kind"], tuple(stored["symbols"]))
+
+    def as_json(self) -> str:
+        stored = {"kind": self.kind, "symbols": self.symbols}
+        return json.dumps(stored, ensure_ascii=False, indent=0)
+
+    @property
+    def size(self) -> int:
+        return 256 if self.kind == "byte" else len(self.symbols)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each symbol."""
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    @property
+    def unknown(self) -> int:
+        """The number of what was not seen in training; of bytes, the one no text has."""
+        return 0 if self.kind == "byte" else self.numbers[UNKNOWN]
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """`[N]`, in the smallest unsigned type that holds the vocabulary."""
+        dtype = np.min_scalar_type(self.size - 1)
+        if self.kind == "byte":
+            return np.frombuffer(text, np.uint8)
+        symbols = _split(self.kind, text.decode())
+        numbers = (self.numbers.get(symbol, self.unknown) for symbol in symbols)
+        return np.fromiter(numbers, dtype)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        if self.kind == "byte":
+            return bytes(tokens.astype(np.uint8)).decode(errors="replace")
+        symbols = (self.symbols[number] for number in tokens)
+        if self.kind == "character":
+            return "".join(symbols)
+        lines = " ".join(symbols).split(END_OF_LINE)
+        return "\n".join(line.strip() for line in lines)
+
+
+def _split(kind: str, text: str) -> list[str] | str:
+    if kind == "character":
+        return text
+    return text.replace("\n", f" {END_OF_LINE} ").split()
