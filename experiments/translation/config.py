@@ -47,7 +47,7 @@ class Config(Options):
     """additive: before each step (Bahdanau et al. 2015); multiplicative: after each step
     (Luong et al. 2015); context: the same summary of the source at every step (Cho et al.
     2014); none: it is only where the decoder starts (Sutskever et al. 2014)."""
-    attention_size: int = 256
+    attention_size: int = 128
     """Of the hidden layer of additive scores."""
     readout_size: int = 256
     """Of the layer below the output layer."""
@@ -59,7 +59,19 @@ class Config(Options):
 
 
 _BASE = Config()
-_DE_EN = replace(_BASE, data=Path("multi30k/raw"), run_dir=Path("runs/de-en"))
+# Eight epochs of 234 batches.
+_DE_EN = replace(
+    _BASE,
+    data=Path("multi30k/raw"),
+    run_dir=Path("runs/de-en"),
+    steps=8 * 234,
+    learning_rate=2e-3,
+    schedule="cosine",
+    warmup=0.05,
+    dropout=0.4,
+    eval_every=234,
+    checkpoint_every=234,
+)
 _EN_ES = replace(
     _BASE,
     data=Path("tatoeba_spa_eng"),
