@@ -96,9 +96,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
     ),
     "de-en-luong": (
         "German to English on Multi30k, with multiplicative attention.",
-        replace(
-            _DE_EN, run_dir=Path("runs/de-en-luong"), attention="multiplicative"
-        ),
+        replace(_DE_EN, run_dir=Path("runs/de-en-luong"), attention="multiplicative"),
     ),
     "de-en-context": (
         "German to English on Multi30k, with one summary of the source.",

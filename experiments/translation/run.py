@@ -34,11 +34,12 @@ def load(path: Path) -> tuple[Model, Languages, Config]:
 
 
 def read_test(path: Path, config: Config) -> Pairs:
-    """The run's test pairs; raises ValueError if the data are not what it was trained on."""
+    """The run's test pairs; raises ValueError if the data are not those of the run."""
     pairs = read_pairs(config.corpus, config.data)
     wanted = RunDirectory(path).read_config()["data_sha256"]
-    if data_digest(pairs) != wanted:
+    given = data_digest(pairs)
+    if given != wanted:
         raise ValueError(
-            f"the data have the SHA-256 {data_digest(pairs)}, the run in {path} has {wanted}"
+            f"the data have the SHA-256 {given}, the run in {path} has {wanted}"
         )
     return pairs["test"]

@@ -1,6 +1,7 @@
 """How good translations are: BLEU and chrF by sacreBLEU, each with its signature."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.translation.vocabulary import Vocabulary, words
 
@@ -19,17 +20,18 @@ def scores(
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
     except ModuleNotFoundError:
-        raise ValueError(
-            "scores need sacrebleu: pip install 'jaxrnn[translate]'"
-        ) from None
+        raise ValueError("scores need sacrebleu: pip install 'jaxrnn[translate]'") from None
     cased = bool(vocabulary.merges)
     figures: dict[str, float | str] = {}
-    for name, metric in {"bleu": BLEU(lowercase=not cased), "chrf": CHRF(lowercase=not cased)}.items():
+
+    def score(name: str, metric: Any, true: Sequence[str]) -> None:
         figures[name] = metric.corpus_score(written, [true]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
+
+    score("bleu", BLEU(lowercase=not cased), true)
+    score("chrf", CHRF(lowercase=not cased), true)
     if not cased:
         tokens = [" ".join(words(sentence)) for sentence in true]
-        metric = BLEU(tokenize="none", smooth_method="none", force=True)
-        figures["token_bleu"] = metric.corpus_score(written, [tokens]).score
-        figures["token_bleu_signature"] = str(metric.get_signature())
+        exact = BLEU(tokenize="none", smooth_method="none", force=True)
+        score("token_bleu", exact, tokens)
     return figures

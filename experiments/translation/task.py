@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +62,17 @@ class Languages(NamedTuple):
         return json.dumps(stored, ensure_ascii=False)
 
 
-class Batch(NamedTuple):
+A = TypeVar("A")  # np.ndarray on the host, jax.Array on the devices
+
+
+class Batch(NamedTuple, Generic[A]):
     """Sentences beside their translations, one pair a column."""
 
-    source: np.ndarray | Array  # [S, B] int32
-    source_mask: np.ndarray | Array  # [S, B] bool
-    target: np.ndarray | Array  # [T, B] int32
-    target_mask: np.ndarray | Array  # [T, B] bool
-    forced: np.ndarray | Array  # [B] float32  share of steps given the true word before
+    source: A  # [S, B] int32
+    source_mask: A  # [S, B] bool
+    target: A  # [T, B] int32
+    target_mask: A  # [T, B] bool
+    forced: A  # [B] float32  share of steps given the true word before
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class Examples:
         """Without the pairs that have a sentence of more than `longest` tokens."""
         source = [languages.source.encode(sentence) for sentence in pairs.source]
         target = [languages.target.encode(sentence) for sentence in pairs.target]
-        lengths = np.array([max(map(len, pair)) for pair in zip(source, target, strict=True)])
+        lengths = np.maximum([len(side) for side in source], [len(side) for side in target])
         kept = np.flatnonzero(lengths <= (longest or np.inf))
         if not len(kept):
             raise ValueError(f"no pair of sentences has {longest} tokens or fewer")
@@ -102,7 +105,7 @@ class Examples:
         """Of the target."""
         return sum(map(len, self.target))
 
-    def batch(self, rows: Rows, forced: float = 1.0) -> Batch:
+    def batch(self, rows: Rows, forced: float = 1.0) -> Batch[np.ndarray]:
         share = np.full(len(rows.indices), forced, np.float32)
         return Batch(*pad(self.source, rows), *pad(self.target, rows), share)
 
@@ -173,7 +176,9 @@ def make_task(config: Config) -> Task:
     """Learning to translate; raises ValueError if something is off."""
     begun, ended = config.teacher_forcing
     if not (0 <= begun <= 1 and 0 <= ended <= 1):
-        raise ValueError(f"teacher_forcing must be two shares in [0, 1], got {begun}, {ended}")
+        raise ValueError(
+            f"teacher_forcing must be two shares in [0, 1], got {begun} and {ended}"
+        )
     always_forced = begun == ended == 1
     if config.model == "transformer" and not always_forced:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
@@ -186,7 +191,7 @@ def make_task(config: Config) -> Task:
     optimiser = config.make_optimiser()
     buckets = train.buckets
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> Batch[np.ndarray]:
         forced = begun + (ended - begun) * step / config.steps
         return train.batch(buckets.batch(step), forced)
 
@@ -215,7 +220,7 @@ def make_task(config: Config) -> Task:
 def make_loss(graph: nnx.GraphDef, always_forced: bool):
     """Mean nats a token of the target; pure in `params`."""
 
-    def loss(params: Any, carry: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+    def loss(params: Any, carry: Any, batch: Batch[Array], key: Array) -> tuple[Array, Any]:
         model = nnx.merge(graph, params)
         total, tokens = _nats(model, batch, key, always_forced)
         return total / tokens.astype(total.dtype), carry
@@ -229,7 +234,7 @@ def make_evaluate(graph: nnx.GraphDef, examples: Examples) -> Evaluate:
     mesh = make_mesh()
 
     @jax.jit
-    def add(params: Any, batch: Batch) -> Array:
+    def add(params: Any, batch: Batch[Array]) -> Array:
         return _nats(nnx.merge(graph, params), batch, None, True)[0]
 
     def evaluate(params: Any) -> dict[str, float]:
@@ -263,10 +268,10 @@ def before_each(target: Array) -> Array:
 
 
 def _nats(
-    model: Model, batch: Batch, key: Array | None, always_forced: bool
+    model: Model, batch: Batch[Array], key: Array | None, always_forced: bool
 ) -> tuple[Array, Array]:
     """Their sum over the target's tokens, and how many those are."""
-    tokens = before_each(jnp.asarray(batch.target))
+    tokens = before_each(batch.target)
     if always_forced:
         logits = model(batch.source, batch.source_mask, tokens, key=key)
     else:

@@ -1,6 +1,6 @@
-"""Translates sentences with a trained translator.
+"""Translates a sentence with a trained translator.
 
-python -m experiments.translation.translate runs/en-es "The sun is shining." --picture sun.png
+python -m experiments.translation.translate runs/en-es "The sun shines." --picture sun.png
 """
 
 from dataclasses import dataclass

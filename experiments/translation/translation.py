@@ -76,15 +76,13 @@ class Look(NamedTuple):
     weights: np.ndarray  # [T, S]
 
 
-def look(
-    model: Model, languages: Languages, sentence: str, written: np.ndarray
-) -> Look:
+def look(model: Model, languages: Languages, sentence: str, written: np.ndarray) -> Look:
     """Raises ValueError if the model attends to nothing, or has many heads."""
     if not isinstance(model, Translator):
         raise ValueError("the picture is of one attention, a transformer has many")
     source = languages.source.encode(sentence)
     tokens = np.append(written[written != END], END)
-    encoded = model.encode(source[:, None], np.ones((len(source), 1), bool))
+    encoded = model.encode(jnp.asarray(source[:, None]), jnp.ones((len(source), 1), bool))
     weights = model.attention(encoded, before_each(jnp.asarray(tokens[:, None])))
     return Look(
         source=[*languages.source.tokenise(sentence), "</s>"],

@@ -146,28 +146,78 @@ class AttendingParams(NamedTuple):
     memory: Memory | None  # data of one pass over time, never trained
 
 
-class AttendBeforeCarry(NamedTuple):
-    cell: Any
-    y: Array  # [..., H]  the cell's output before, which is the next query
-
-
 @dataclass(frozen=True)
-class AttendBefore(Cell[AttendingParams, AttendBeforeCarry]):
-    """A recurrence that reads a memory before each step (Bahdanau et al. 2015).
+class Attending(Recurrence[Any, Any]):
+    """A recurrence around another that reads a memory at every step.
 
-        context = attention(query = y of the step before)
-        y' = cell([x, context])                                     output = [y', context]
-
-    x `[..., D]`, output `[..., H + M]`; the cell, or a Stack, takes D + M features.
-    Raises ValueError if the sizes do not fit or the params have no memory.
+    x `[..., D]`, output `[y, context]` `[..., H + M]`. Raises ValueError if the sizes of
+    its parts do not fit, or if the params of a pass have no memory.
     """
 
     cell: Recurrence
     attention: Attention
 
     def __post_init__(self) -> None:
-        _check_query(self)
-        super().__post_init__()
+        if self.attention.query_size != self.cell.output_size:
+            raise ValueError(
+                f"{self.attention} is asked with {self.attention.query_size} features, "
+                f"{self.cell} gives {self.cell.output_size}"
+            )
+        if self.input_size < 1:
+            raise ValueError(
+                f"{self.cell} has no room beside the {self.attention.memory_size}"
+                " features read"
+            )
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size + self.attention.memory_size
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> AttendingParams:
+        key_cell, key_attention = jax.random.split(key)
+        return AttendingParams(
+            cell=self.cell.init(key_cell, dtype),
+            attention=self.attention.init(key_attention, dtype),
+            memory=None,
+        )
+
+    def reading(self, params: Any, memory: Memory) -> AttendingParams:
+        """The params of a pass over time that reads `memory`."""
+        cell, attention, _ = params
+        return AttendingParams(cell, attention, memory)
+
+    def weights(self, params: Any, carry: Any, ys: Array) -> Array:
+        """`[T, ..., S]`: where the steps from `carry` with outputs `ys` looked."""
+        _, attention, memory = params
+        queries = self.queries(carry, ys[..., : self.cell.output_size])
+        return self.attention.weights(attention, memory, queries)
+
+    @abc.abstractmethod
+    def queries(self, carry: Any, ys: Array) -> Array:
+        """What the steps from `carry` asked with, whose cell gave `ys` `[T, ..., H]`."""
+
+    def read(self, params: Any, query: Array) -> Array:
+        """The context of `query`."""
+        _, attention, memory = params
+        if memory is None:
+            raise ValueError("nothing to attend to: reading() puts a memory into params")
+        return self.attention.read(attention, memory, query)
+
+
+class AttendBeforeCarry(NamedTuple):
+    cell: Any
+    y: Array  # [..., H]  the cell's output before, which is the next query
+
+
+@dataclass(frozen=True)
+class AttendBefore(Attending, Cell[Any, AttendBeforeCarry]):
+    """Reads before each step, and the step sees it (Bahdanau et al. 2015).
+
+        context = attention(query = y of the step before)
+        y = cell([x, context])                                       output = [y, context]
+
+    The cell, which may be a Stack, takes D + M features.
+    """
 
     @property
     def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -177,130 +227,52 @@ class AttendBefore(Cell[AttendingParams, AttendBeforeCarry]):
     def hidden_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.cell.output_size
 
-    @property
-    def output_size(self) -> int:
-        return self.hidden_size + self.attention.memory_size
-
-    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> AttendingParams:
-        return _init(self, key, dtype)
-
     def initial_carry(
-        self, params: AttendingParams, batch_shape: tuple[int, ...] = ()
+        self, params: Any, batch_shape: tuple[int, ...] = ()
     ) -> AttendBeforeCarry:
         return AttendBeforeCarry(
             self.cell.initial_carry(params.cell, batch_shape),
             zeros(params.cell, batch_shape, self.hidden_size),
         )
 
-    def reading(self, params: AttendingParams, memory: Memory) -> AttendingParams:
-        """The params of a pass over time that reads `memory`."""
-        return params._replace(memory=memory)
-
-    def project(self, params: AttendingParams, x: Array) -> Array:
+    def project(self, params: Any, x: Array) -> Array:
         return x
 
     def recur(
-        self, params: AttendingParams, carry: AttendBeforeCarry, u: Array
+        self, params: Any, carry: AttendBeforeCarry, u: Array
     ) -> tuple[AttendBeforeCarry, Array]:
-        context = self.attention.read(params.attention, _memory(params), carry.y)
-        inner, y = self.cell.step(
-            params.cell, carry.cell, jnp.concatenate([u, context], axis=-1)
-        )
+        context = self.read(params, carry.y)
+        x = jnp.concatenate([u, context], axis=-1)
+        inner, y = self.cell.step(params.cell, carry.cell, x)
         return AttendBeforeCarry(inner, y), jnp.concatenate([y, context], axis=-1)
 
-    def weights(
-        self, params: AttendingParams, carry: AttendBeforeCarry, ys: Array
-    ) -> Array:
-        """`[T, ..., S]`: where the steps from `carry` with outputs `ys` looked."""
-        queries = jnp.concatenate([carry.y[None], ys[:-1, ..., : self.hidden_size]])
-        return self.attention.weights(params.attention, _memory(params), queries)
+    def queries(self, carry: AttendBeforeCarry, ys: Array) -> Array:
+        return jnp.concatenate([carry.y[None], ys[:-1]])
 
 
 @dataclass(frozen=True)
-class AttendAfter(Composition):
-    """A recurrence whose outputs read a memory (global attention: Luong et al. 2015).
+class AttendAfter(Attending, Composition):
+    """Reads after each step (global attention: Luong et al. 2015).
 
-        y = cell(x)         context = attention(query = y)         output = [y, context]
+        y = cell(x)            context = attention(query = y)        output = [y, context]
 
-    x `[..., D]`, output `[..., H + M]`. The context is not fed to the next step, so the
-    cell runs over all of time before anything is read. Raises ValueError if the sizes do
-    not fit or the params have no memory.
+    The context is not fed to the next step, so the cell runs over all of time before
+    anything is read.
     """
-
-    cell: Recurrence
-    attention: Attention
-
-    def __post_init__(self) -> None:
-        _check_query(self)
 
     @property
     def parts(self) -> tuple[Recurrence, ...]:
         return (self.cell,)
 
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size + self.attention.memory_size
-
-    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> AttendingParams:
-        return _init(self, key, dtype)
-
-    def reading(self, params: AttendingParams, memory: Memory) -> AttendingParams:
-        """The params of a pass over time that reads `memory`."""
-        return params._replace(memory=memory)
-
-    def with_noise(
-        self,
-        params: AttendingParams,
-        key: Array,
-        length: int,
-        batch_shape: tuple[int, ...] = (),
-    ) -> AttendingParams:
-        noisy = self.cell.with_noise(params.cell, key, length, batch_shape)
-        return params._replace(cell=noisy)
-
     def over_time(
-        self, run: Run, params: AttendingParams, carry: tuple, xs: Array
+        self, run: Run, params: tuple, carry: tuple, xs: Array
     ) -> tuple[tuple, Array]:
-        after, ys = run(self.cell, params.cell, carry[0], xs)
-        return (after,), self._with_context(params, ys)
+        after, ys = run(self.cell, params[0], carry[0], xs)
+        return (after,), jnp.concatenate([ys, self.read(params, ys)], axis=-1)
 
-    def step(
-        self, params: AttendingParams, carry: tuple, x: Array
-    ) -> tuple[tuple, Array]:
-        after, y = self.cell.step(params.cell, carry[0], x)
-        return (after,), self._with_context(params, y)
+    def step(self, params: tuple, carry: tuple, x: Array) -> tuple[tuple, Array]:
+        after, y = self.cell.step(params[0], carry[0], x)
+        return (after,), jnp.concatenate([y, self.read(params, y)], axis=-1)
 
-    def weights(self, params: AttendingParams, carry: tuple, ys: Array) -> Array:
-        """`[T, ..., S]`: where the steps from `carry` with outputs `ys` looked."""
-        queries = ys[..., : self.cell.output_size]
-        return self.attention.weights(params.attention, _memory(params), queries)
-
-    def _with_context(self, params: AttendingParams, y: Array) -> Array:
-        context = self.attention.read(params.attention, _memory(params), y)
-        return jnp.concatenate([y, context], axis=-1)
-
-
-def _check_query(attending: AttendBefore | AttendAfter) -> None:
-    cell, attention = attending.cell, attending.attention
-    if attention.query_size != cell.output_size:
-        raise ValueError(
-            f"{attention} is asked with {attention.query_size} features, {cell} gives "
-            f"{cell.output_size}"
-        )
-
-
-def _init(
-    attending: AttendBefore | AttendAfter, key: Array, dtype: DTypeLike
-) -> AttendingParams:
-    key_cell, key_attention = jax.random.split(key)
-    return AttendingParams(
-        cell=attending.cell.init(key_cell, dtype),
-        attention=attending.attention.init(key_attention, dtype),
-        memory=None,
-    )
-
-
-def _memory(params: AttendingParams) -> Memory:
-    if params.memory is None:
-        raise ValueError("nothing to attend to: give the params a memory with reading()")
-    return params.memory
+    def queries(self, carry: tuple, ys: Array) -> Array:
+        return ys

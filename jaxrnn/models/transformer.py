@@ -224,8 +224,8 @@ class FeedForward(nnx.Module):
 def sinusoids(places: Array, width: int) -> Array:
     """Positions `[...]` as sines and cosines `[..., width]` of falling frequency."""
     half = width // 2
-    frequencies = 10_000.0 ** (-jnp.arange(half) / half)
-    angles = places[..., None] * frequencies
+    frequencies = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = places[..., None].astype(jnp.float32) * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 

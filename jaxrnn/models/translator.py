@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
-from jaxrnn.models.attention import AttendAfter, AttendBefore, Memory, Whole
+from jaxrnn.models.attention import Attending, Memory, Whole
 from jaxrnn.unroll import unroll
 
 
@@ -34,7 +34,8 @@ class Translator(nnx.Module):
     happens only where a `key` is given.
 
     decoder: any recurrence (it then knows the source from its start alone: Sutskever et
-        al. 2014), or an `AttendBefore` or `AttendAfter`. `Whole` attention reads the
+        al. 2014), or an `AttendBefore` or
+        `AttendAfter`. `Whole` attention reads the
         summary at every step (Cho et al. 2014).
 
     Raises ValueError if the sizes do not fit.
@@ -92,7 +93,7 @@ class Translator(nnx.Module):
 
         decoder = self.decoder.recurrence
         memory = None
-        if isinstance(decoder, AttendBefore | AttendAfter):
+        if isinstance(decoder, Attending):
             values, valid = jnp.swapaxes(ys, 0, 1), mask.T
             if isinstance(decoder.attention, Whole):
                 values, valid = summary[:, None], jnp.ones((len(summary), 1), bool)
@@ -140,7 +141,7 @@ class Translator(nnx.Module):
         Raises ValueError if it attends to nothing.
         """
         decoder = self.decoder.recurrence
-        if not isinstance(decoder, AttendBefore | AttendAfter):
+        if not isinstance(decoder, Attending):
             raise ValueError(f"{decoder} attends to nothing")
         params = self._reading(encoded)
         _, ys = unroll(decoder, params, self.target_embedding(tokens), encoded.carry)
@@ -176,7 +177,7 @@ class Translator(nnx.Module):
 
     def _reading(self, encoded: Encoded) -> Any:
         params, decoder = self.decoder.arrays(), self.decoder.recurrence
-        if isinstance(decoder, AttendBefore | AttendAfter):
+        if isinstance(decoder, Attending):
             assert encoded.memory is not None
             return decoder.reading(params, encoded.memory)
         return params
@@ -190,7 +191,7 @@ class Translator(nnx.Module):
 
     @staticmethod
     def _check_memory(decoder: Recurrence, outputs: int, summary: int) -> None:
-        if not isinstance(decoder, AttendBefore | AttendAfter):
+        if not isinstance(decoder, Attending):
             return
         size = summary if isinstance(decoder.attention, Whole) else outputs
         if decoder.attention.memory_size != size:
