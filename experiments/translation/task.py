@@ -26,7 +26,7 @@ from jaxrnn.models.attention import (
 )
 from jaxrnn.models.cells import make_cell
 from jaxrnn.models.transformer import Transformer
-from jaxrnn.models.translator import Translator
+from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.data_files import digest
 from jaxrnn.training.loop import Evaluate
 from jaxrnn.training.run import Task, text_digest
@@ -251,15 +251,6 @@ def data_digest(pairs: Mapping[str, Pairs]) -> str:
 
 def unit(config: Config) -> str:
     return "word" if config.tokens == "word" else "token"
-
-
-def summary_size(encoder: Recurrence) -> int:
-    """The features of an encoder's last carry."""
-    carry = jax.eval_shape(lambda key: encoder.initial_carry(encoder.init(key)), _KEY)
-    return sum(leaf.shape[-1] for leaf in jax.tree.leaves(carry))
-
-
-_KEY = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
 
 
 def before_each(target: Array) -> Array:

@@ -58,6 +58,7 @@ class Translator(nnx.Module):
                 raise ValueError(
                     f"{part} takes {part.input_size} features, not {embedding_size}"
                 )
+        _check_memory(encoder, decoder)
         unit = jax.nn.initializers.normal(1.0)
         self.source_embedding = nnx.Embed(
             source_size, embedding_size, embedding_init=unit, rngs=rngs
@@ -67,10 +68,8 @@ class Translator(nnx.Module):
         )
         self.encoder = RNN(encoder, rngs=rngs)
         self.decoder = RNN(decoder, rngs=rngs)
-        summary_size = sum(a.shape[-1] for a in _vectors(self.encoder.initial_carry()))
-        self._check_memory(decoder, encoder.output_size, summary_size)
         self.starts = nnx.List(
-            nnx.Linear(summary_size, a.shape[-1], rngs=rngs)
+            nnx.Linear(summary_size(encoder), a.shape[-1], rngs=rngs)
             for a in _vectors(self.decoder.initial_carry())
         )
         self.readout = nnx.Linear(
@@ -189,23 +188,33 @@ class Translator(nnx.Module):
     def _drop(self, xs: Array, key: Array | None) -> Array:
         return xs if key is None else self.dropout(xs, rngs=key)
 
-    @staticmethod
-    def _check_memory(decoder: Recurrence, outputs: int, summary: int) -> None:
-        if not isinstance(decoder, Attending):
-            return
-        size = summary if isinstance(decoder.attention, Whole) else outputs
-        if decoder.attention.memory_size != size:
-            raise ValueError(
-                f"{decoder.attention} reads {decoder.attention.memory_size} features, the "
-                f"encoder gives {size}"
-            )
+
+def summary_size(encoder: Recurrence) -> int:
+    """The features of an encoder's last carry, side by side."""
+    start = jax.eval_shape(
+        lambda key: encoder.initial_carry(encoder.init(key)), jax.random.key(0)
+    )
+    return sum(leaf.shape[-1] for leaf in _vectors(start))
 
 
-def _vectors(carry: Any, batch_axes: int = 0) -> list[Array]:
+def _check_memory(encoder: Recurrence, decoder: Recurrence) -> None:
+    if not isinstance(decoder, Attending):
+        return
+    size = encoder.output_size
+    if isinstance(decoder.attention, Whole):
+        size = summary_size(encoder)
+    if decoder.attention.memory_size != size:
+        raise ValueError(
+            f"{decoder.attention} reads {decoder.attention.memory_size} features, the "
+            f"encoder gives {size}"
+        )
+
+
+def _vectors(carry: Any, batch_axes: int = 0) -> list[Any]:
     return [leaf for leaf in jax.tree.leaves(carry) if _is_vector(leaf, batch_axes)]
 
 
-def _is_vector(leaf: Array, batch_axes: int) -> bool:
+def _is_vector(leaf: Any, batch_axes: int) -> bool:
     return leaf.ndim == batch_axes + 1 and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
