@@ -1,8 +1,10 @@
 import json
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import chex
 import jax
@@ -449,6 +451,16 @@ def test_data_that_are_not_there_are_named(tmp_path, monkeypatch, corpus, data, 
     (tmp_path / "bad.txt").write_text("one\tuno\ntwo\n")
     with pytest.raises(ValueError, match=message):
         read_pairs(corpus, None if data is None else tmp_path / data)
+
+
+@pytest.mark.skipif("JAXRNN_DATA" not in os.environ, reason="no JAXRNN_DATA")
+def test_the_real_pairs_are_all_there():
+    multi30k = read_pairs("multi30k", Path("multi30k/raw"))
+    assert [len(split.source) for split in multi30k.values()] == [29_000, 1_014, 1_000]
+    assert multi30k["train"].target[0].startswith("Two young, White males")
+    tatoeba = read_pairs("pairs", Path("tatoeba_spa_eng"))
+    assert sum(len(split.source) for split in tatoeba.values()) == 118_964
+    assert set(tatoeba["train"].source).isdisjoint(tatoeba["test"].source)
 
 
 # The experiment.

@@ -34,8 +34,7 @@ class Translator(nnx.Module):
     happens only where a `key` is given.
 
     decoder: any recurrence (it then knows the source from its start alone: Sutskever et
-        al. 2014), or an `AttendBefore` or
-        `AttendAfter`. `Whole` attention reads the
+        al. 2014), or an `AttendBefore` or `AttendAfter`. `Whole` attention reads the
         summary at every step (Cho et al. 2014).
 
     Raises ValueError if the sizes do not fit.
