@@ -93,6 +93,6 @@ def _reversal(number: int) -> Pairs:
     draw = np.random.default_rng(number)
     count = 512 if number == 0 else 32
     sentences = [
-        " ".join(draw.choice(list("abcdefgh"), draw.integers(1, 9))) for _ in range(count)
+        " ".join(draw.choice(list("abcdefgh"), draw.integers(3, 6))) for _ in range(count)
     ]
     return Pairs(sentences, [s[::-1].translate(greek) for s in sentences])
