@@ -28,7 +28,7 @@ def scores(
         figures[name] = metric.corpus_score(written, [true]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
 
-    score("bleu", BLEU(lowercase=not cased), true)
+    score("bleu", BLEU(lowercase=not cased, force=not cased), true)
     score("chrf", CHRF(lowercase=not cased), true)
     if not cased:
         tokens = [" ".join(words(sentence)) for sentence in true]
