@@ -1,5 +1,11 @@
 """Flax NNX models made of recurrences."""
 
+from jaxrnn.models.attention import (
+    Additive as Additive,
+    AttendAfter as AttendAfter,
+    AttendBefore as AttendBefore,
+    Multiplicative as Multiplicative,
+)
 from jaxrnn.models.classifier import Classifier as Classifier
 from jaxrnn.models.language_model import LanguageModel as LanguageModel
 from jaxrnn.models.pooling import (
@@ -8,3 +14,6 @@ from jaxrnn.models.pooling import (
     MaxPooling as MaxPooling,
 )
 from jaxrnn.models.sampling import Sampling as Sampling, sample as sample
+from jaxrnn.models.search import beam_search as beam_search, greedy as greedy
+from jaxrnn.models.transformer import Transformer as Transformer
+from jaxrnn.models.translator import Translator as Translator

@@ -1,0 +1,23 @@
+"""The picture of an attention: from which word each word was translated."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from experiments.translation.bpe import SPACE
+from experiments.translation.translation import Look
+
+
+def draw(look: Look, path: Path) -> None:
+    rows, columns = look.weights.shape
+    figure = Figure(figsize=(1.5 + 0.45 * columns, 1.5 + 0.4 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(look.weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(columns), _readable(look.source), rotation=60, ha="left")
+    axes.set_yticks(range(rows), _readable(look.target))
+    axes.xaxis.tick_top()
+    figure.savefig(path, dpi=150)
+
+
+def _readable(symbols: list[str]) -> list[str]:
+    return [symbol.replace(SPACE, "") or "·" for symbol in symbols]

@@ -1,0 +1,31 @@
+"""Trains a translator.
+
+    python -m experiments.translation.train de-en --data multi30k/raw
+    python -m experiments.translation.train en-es --data spa.txt
+    python -m experiments.translation.train en-es --data deu.txt --attention multiplicative
+
+Interrupt it at any time; the same command goes on where it stopped and ends with the
+same bits.
+"""
+
+import shlex
+
+import tyro
+
+from experiments.translation.config import PRESETS
+from experiments.translation.task import make_task
+from jaxrnn.training import command
+from jaxrnn.training.processes import is_first
+
+
+def main() -> None:
+    config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
+    command.train(config, lambda: make_task(config))
+    if is_first():
+        evaluate = command.module_command("experiments.translation.evaluate")
+        print(f"evaluate: {shlex.join([*evaluate, str(config.run_dir), '--beam', '5'])}")
+        print(f"resume: {command.resume_command(config)}")
+
+
+if __name__ == "__main__":
+    main()

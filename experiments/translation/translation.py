@@ -1,0 +1,91 @@
+"""Translating sentences with a trained model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from experiments.translation.task import Languages, Model, before_each
+from experiments.translation.vocabulary import BEGIN, END
+from jaxrnn.models.search import beam_search, greedy
+from jaxrnn.models.translator import Translator
+from jaxrnn.training.sequences import Buckets, edges_for, pad
+
+# (params, source [S, B], mask [S, B]) -> tokens [length, B]
+Write = Callable[[Any, Any, Any], Array]
+
+
+def make_write(graph: nnx.GraphDef, beam: int, length: int) -> Write:
+    """The jitted search: greedy for a `beam` of 1."""
+
+    @jax.jit
+    def write(params: Any, source: Array, mask: Array) -> Array:
+        model = nnx.merge(graph, params)
+        encoded = model.encode(source, mask)
+        state = model.start(encoded, length)
+        first = jnp.full(source.shape[1], BEGIN, jnp.int32)
+
+        def step(state: Any, tokens: Array) -> tuple[Any, Array]:
+            return model.step(encoded, state, tokens)
+
+        if beam == 1:
+            return greedy(step, state, first, END, length)
+        return beam_search(step, state, first, END, length, beam)[0]
+
+    return write
+
+
+def translate(
+    model: Model,
+    languages: Languages,
+    sentences: Sequence[str],
+    *,
+    beam: int = 1,
+    length: int = 50,
+    batch_size: int = 128,
+) -> list[np.ndarray]:
+    """The tokens of each sentence's translation.
+
+    Raises ValueError for a beam below 1.
+    """
+    if beam < 1:
+        raise ValueError(f"beam must be 1 or more, got {beam}")
+    graph, params = nnx.split(model)
+    write = make_write(graph, beam, length)
+    source = [languages.source.encode(sentence) for sentence in sentences]
+    lengths = np.array([len(tokens) for tokens in source])
+    buckets = Buckets(lengths, min(batch_size, len(source)), edges_for(lengths, 1.5))
+    written = [np.array([], np.int32)] * len(source)
+    for rows in buckets.in_order():
+        tokens = np.asarray(write(params, *pad(source, rows)))
+        for column, index in enumerate(rows.indices):
+            if index >= 0:
+                written[index] = tokens[:, column]
+    return written
+
+
+class Look(NamedTuple):
+    """Where a translator looked as it wrote each token."""
+
+    source: list[str]  # S
+    target: list[str]  # T
+    weights: np.ndarray  # [T, S]
+
+
+def look(model: Model, languages: Languages, sentence: str, written: np.ndarray) -> Look:
+    """Raises ValueError if the model attends to nothing, or has many heads."""
+    if not isinstance(model, Translator):
+        raise ValueError("the picture is of one attention, a transformer has many")
+    source = languages.source.encode(sentence)
+    tokens = np.append(written[written != END], END)
+    encoded = model.encode(jnp.asarray(source[:, None]), jnp.ones((len(source), 1), bool))
+    weights = model.attention(encoded, before_each(jnp.asarray(tokens[:, None])))
+    return Look(
+        source=[*languages.source.tokenise(sentence), "</s>"],
+        target=[*languages.target.read(tokens), "</s>"],
+        weights=np.asarray(weights[:, 0]),
+    )

@@ -1,0 +1,221 @@
+"""A recurrent encoder and decoder, with attention or without."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxrnn.cell import Recurrence
+from jaxrnn.flax import RNN
+from jaxrnn.models.attention import Attending, Memory, Whole
+from jaxrnn.unroll import unroll
+
+
+class Encoded(NamedTuple):
+    """All that a decoder knows of the source sentences."""
+
+    memory: Memory | None  # None where the decoder reads none
+    carry: Any  # the decoder's, before its first step
+
+
+class Translator(nnx.Module):
+    """Predicts each word of a target sentence from the source and the words before it.
+
+        memory = encoder(embedding of the source)
+        start = tanh(summary W + b), the summary being the encoder's last carry
+        y = decoder(embedding of the target so far), reading the memory if it attends
+        logits = tanh([y, embedding] W_r + b_r) W_o + b_o
+
+    `model(source, mask, tokens)` gives the logits `[T, B, V]` of the word after each of
+    `tokens` `[T, B]`, with source `[S, B]` int and its `mask` bool. `encode`, `decode`
+    and `step` are its parts. Dropout, of embeddings and of what enters the output layer,
+    happens only where a `key` is given.
+
+    decoder: any recurrence (it then knows the source from its start alone: Sutskever et
+        al. 2014), or an `AttendBefore` or `AttendAfter`. `Whole` attention reads the
+        summary at every step (Cho et al. 2014).
+
+    Raises ValueError if the sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        embedding_size: int,
+        encoder: Recurrence,
+        decoder: Recurrence,
+        *,
+        readout_size: int,
+        rngs: nnx.Rngs,
+        dropout: float = 0.0,
+    ):
+        for part in (encoder, decoder):
+            if part.input_size != embedding_size:
+                raise ValueError(
+                    f"{part} takes {part.input_size} features, not {embedding_size}"
+                )
+        _check_memory(encoder, decoder)
+        unit = jax.nn.initializers.normal(1.0)
+        self.source_embedding = nnx.Embed(
+            source_size, embedding_size, embedding_init=unit, rngs=rngs
+        )
+        self.target_embedding = nnx.Embed(
+            target_size, embedding_size, embedding_init=unit, rngs=rngs
+        )
+        self.encoder = RNN(encoder, rngs=rngs)
+        self.decoder = RNN(decoder, rngs=rngs)
+        self.starts = nnx.List(
+            nnx.Linear(summary_size(encoder), a.shape[-1], rngs=rngs)
+            for a in _vectors(self.decoder.initial_carry())
+        )
+        self.readout = nnx.Linear(
+            decoder.output_size + embedding_size, readout_size, rngs=rngs
+        )
+        self.output = nnx.Linear(readout_size, target_size, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self, source: Array, mask: Array, tokens: Array, *, key: Array | None = None
+    ) -> Array:
+        keys = _split(key, 2)
+        return self.decode(self.encode(source, mask, key=keys[0]), tokens, key=keys[1])
+
+    def encode(self, source: Array, mask: Array, *, key: Array | None = None) -> Encoded:
+        """Reads source sentences `[S, B]` as far as `mask` is True."""
+        xs = self._drop(self.source_embedding(source), key)
+        last, ys = self.encoder(xs, mask=mask)
+        summary = jnp.concatenate(_vectors(last, batch_axes=1), axis=-1)
+
+        decoder = self.decoder.recurrence
+        memory = None
+        if isinstance(decoder, Attending):
+            values, valid = jnp.swapaxes(ys, 0, 1), mask.T
+            if isinstance(decoder.attention, Whole):
+                values, valid = summary[:, None], jnp.ones((len(summary), 1), bool)
+            params = self.decoder.arrays().attention
+            memory = decoder.attention.remember(params, values, valid)
+        return Encoded(memory, self._start(summary))
+
+    def decode(
+        self,
+        encoded: Encoded,
+        tokens: Array,
+        *,
+        key: Array | None = None,
+        forced: Array | None = None,
+    ) -> Array:
+        """The logits `[T, B, V]` of the word after each of `tokens` `[T, B]`.
+
+        forced `[T]` bool: where False, the model's own likeliest word takes the place of
+        the token (scheduled sampling: Bengio et al. 2015), which puts the output layer
+        into the loop over time. None forces all of them, outside of any loop.
+        """
+        if forced is not None:
+            return self._decode_sampled(encoded, tokens, forced, key)
+        keys = _split(key, 2)
+        xs = self._drop(self.target_embedding(tokens), keys[0])
+        _, ys = unroll(self.decoder.recurrence, self._reading(encoded), xs, encoded.carry)
+        return self._logits(ys, xs, keys[1])
+
+    def start(self, encoded: Encoded, length: int) -> Any:
+        """The state before the first `step`, of `length` steps at most."""
+        return encoded.carry
+
+    def step(
+        self, encoded: Encoded, carry: Any, tokens: Array, *, key: Array | None = None
+    ) -> tuple[Any, Array]:
+        """One step of `decode`: tokens `[B]` to the next carry and logits `[B, V]`."""
+        keys = _split(key, 2)
+        x = self._drop(self.target_embedding(tokens), keys[0])
+        carry, y = self.decoder.recurrence.step(self._reading(encoded), carry, x)
+        return carry, self._logits(y, x, keys[1])
+
+    def attention(self, encoded: Encoded, tokens: Array) -> Array:
+        """`[T, B, S]`: where the decoder looks when it has read each of `tokens`.
+
+        Raises ValueError if it attends to nothing.
+        """
+        decoder = self.decoder.recurrence
+        if not isinstance(decoder, Attending):
+            raise ValueError(f"{decoder} attends to nothing")
+        params = self._reading(encoded)
+        _, ys = unroll(decoder, params, self.target_embedding(tokens), encoded.carry)
+        return decoder.weights(params, encoded.carry, ys)
+
+    def _decode_sampled(
+        self, encoded: Encoded, tokens: Array, forced: Array, key: Array | None
+    ) -> Array:
+        keys = None if key is None else jax.random.split(key, len(tokens))
+
+        def step(before: tuple[Any, Array], inputs: Any) -> tuple[tuple, Array]:
+            carry, own = before
+            token, is_forced, step_key = inputs
+            token = jnp.where(is_forced, token, own)
+            carry, logits = self.step(encoded, carry, token, key=step_key)
+            own = jnp.argmax(jax.lax.stop_gradient(logits), axis=-1)
+            return (carry, own.astype(token.dtype)), logits
+
+        # The first token has no word of the model's before it.
+        forced = forced.at[0].set(True)
+        before = (encoded.carry, tokens[0])
+        return jax.lax.scan(step, before, (tokens, forced, keys))[1]
+
+    def _start(self, summary: Array) -> Any:
+        """The decoder's carry: every vector in it a map of the summary of its own."""
+        carry = self.decoder.initial_carry(summary.shape[:1])
+        leaves, structure = jax.tree.flatten(carry)
+        maps = iter(self.starts)
+        return structure.unflatten(
+            jnp.tanh(next(maps)(summary)) if _is_vector(leaf, 1) else leaf
+            for leaf in leaves
+        )
+
+    def _reading(self, encoded: Encoded) -> Any:
+        params, decoder = self.decoder.arrays(), self.decoder.recurrence
+        if isinstance(decoder, Attending):
+            assert encoded.memory is not None
+            return decoder.reading(params, encoded.memory)
+        return params
+
+    def _logits(self, ys: Array, xs: Array, key: Array | None) -> Array:
+        read = jnp.tanh(self.readout(jnp.concatenate([ys, xs], axis=-1)))
+        return self.output(self._drop(read, key))
+
+    def _drop(self, xs: Array, key: Array | None) -> Array:
+        return xs if key is None else self.dropout(xs, rngs=key)
+
+
+def summary_size(encoder: Recurrence) -> int:
+    """The features of an encoder's last carry, side by side."""
+    start = jax.eval_shape(
+        lambda key: encoder.initial_carry(encoder.init(key)), jax.random.key(0)
+    )
+    return sum(leaf.shape[-1] for leaf in _vectors(start))
+
+
+def _check_memory(encoder: Recurrence, decoder: Recurrence) -> None:
+    if not isinstance(decoder, Attending):
+        return
+    size = encoder.output_size
+    if isinstance(decoder.attention, Whole):
+        size = summary_size(encoder)
+    if decoder.attention.memory_size != size:
+        raise ValueError(
+            f"{decoder.attention} reads {decoder.attention.memory_size} features, the "
+            f"encoder gives {size}"
+        )
+
+
+def _vectors(carry: Any, batch_axes: int = 0) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(carry) if _is_vector(leaf, batch_axes)]
+
+
+def _is_vector(leaf: Any, batch_axes: int) -> bool:
+    return leaf.ndim == batch_axes + 1 and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _split(key: Array | None, parts: int) -> Any:
+    return (None,) * parts if key is None else jax.random.split(key, parts)
