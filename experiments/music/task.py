@@ -1,0 +1,171 @@
+"""From a config to candidates, their optimiser, their loss and their evaluation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import jaxrnn
+from experiments.music.candidates import add_noise, draw_factors, for_each, pick
+from experiments.music.config import Config
+from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
+from jaxrnn.models import SequenceModel
+from jaxrnn.training.data_files import digest
+from jaxrnn.training.run import Task
+from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+
+CELLS: dict[str, Callable[[int, int], jaxrnn.Cell]] = {
+    "elman": jaxrnn.Elman,
+    "gru": jaxrnn.GRU,
+    "resetbeforegru": jaxrnn.ResetBeforeGRU,
+    "lstm": jaxrnn.LSTM,
+}
+
+
+class Batch(NamedTuple):
+    """Frames that predict the one after them, and those to be predicted."""
+
+    inputs: Any  # [T, B, 88] uint8
+    targets: Any  # [T, B, 88] uint8
+    mask: Any  # [T, B] bool  False past the end of a piece
+
+
+def make_task(config: Config) -> Task:
+    """Learning to predict the next frame; raises ValueError if something is off."""
+    splits = read_splits(config.data)
+    parts = cut(splits["train"], config.sequence_length)
+    buckets = make_buckets(parts, config.batch_size, config.seed)
+    factors = draw_factors(config.candidates, config.rate_spread, config.seed)
+    optimiser = for_each(config.make_optimiser(), factors)
+    graph, params = initial_params(config)
+    measure = {
+        name: make_measure(graph, splits[name], config.batch_size)
+        for name in ("valid", "test")
+    }
+    baseline = {name: marginal_nats(splits["train"], splits[name]) for name in measure}
+
+    def evaluate(params: Any) -> dict[str, float]:
+        losses = measure["valid"](params)
+        best = int(np.argmin(losses))
+        rate = float(config.learning_rate * factors[best])
+        return {
+            "loss": float(losses[best]),
+            "baseline": baseline["valid"],
+            "learning_rate": rate,
+        }
+
+    def test(params: Any) -> dict[str, float]:
+        best = int(np.argmin(measure["valid"](params)))
+        (loss,) = measure["test"](pick(params, best))
+        return {"loss": float(loss), "baseline": baseline["test"]}
+
+    return Task(
+        state=TrainState.create(
+            params, optimiser, (), config.seed, average=config.average > 0
+        ),
+        train_step=make_train_step(
+            make_loss(graph, config),
+            optimiser,
+            halt_after=config.halt_after,
+            average=config.average,
+        ),
+        batch=lambda step: as_batch(parts, buckets.batch(step)),
+        evaluate=evaluate,
+        test=test,
+        unit="frame",
+        tokens_per_step=sum(len(part) - 1 for part in parts) // buckets.steps_per_epoch,
+        plateau=optimiser.plateau,
+        fingerprint={"data_sha256": digest(_as_bytes(splits))},
+    )
+
+
+def make_model(config: Config, key: Array) -> SequenceModel:
+    layers, width = [], KEYS
+    for _ in range(config.layers):
+        layers.append(CELLS[config.cell](width, config.hidden_size))
+        width = config.hidden_size
+    rngs = nnx.Rngs(params=key)
+    return SequenceModel(layers, KEYS, dropout=config.dropout, rngs=rngs)
+
+
+def initial_params(config: Config) -> tuple[nnx.GraphDef, Any]:
+    """The model without its parameters, and those of each candidate, `[C, ...]`."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    graph = nnx.split(make_model(config, key))[0]
+    keys = jax.random.split(key, config.candidates)
+    return graph, jax.vmap(lambda key: nnx.split(make_model(config, key))[1])(keys)
+
+
+def make_loss(graph: nnx.GraphDef, config: Config):
+    """Mean nats a frame of a batch, over all candidates; pure in `params`."""
+
+    def loss(params: Any, carry: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+        def one(params: Any, key: Array) -> Array:
+            noise_key, dropout_key = jax.random.split(key)
+            if config.weight_noise:
+                params = add_noise(params, noise_key, config.weight_noise)
+            model = nnx.merge(graph, params)
+            return _nats(model, batch, dropout_key) / jnp.sum(batch.mask)
+
+        keys = jax.random.split(key, config.candidates)
+        return jnp.mean(jax.vmap(one)(params, keys)), carry
+
+    return loss
+
+
+def make_measure(
+    graph: nnx.GraphDef, pieces: Pieces, batch_size: int
+) -> Callable[[Any], np.ndarray]:
+    """Returns `measure(params)`: `[C]` nats a frame of each candidate over whole pieces.
+
+    A frame is predicted from all before it, and those of all pieces weigh the same. The
+    first of a piece, which nothing precedes, is not scored (as Bai et al. 2018 do it).
+    """
+    mesh = make_mesh()
+    buckets = make_buckets(pieces, batch_size)
+    batches = [place_batch(as_batch(pieces, rows), mesh) for rows in buckets.in_order()]
+    frames = sum(len(piece) - 1 for piece in pieces)
+
+    @jax.jit
+    def total(params: Any, batch: Batch) -> Array:
+        return jax.vmap(lambda one: _nats(nnx.merge(graph, one), batch, None))(params)
+
+    def measure(params: Any) -> np.ndarray:
+        totals = [total(params, batch) for batch in batches]
+        return np.sum(np.asarray(totals, np.float64), axis=0) / frames
+
+    return measure
+
+
+def make_buckets(pieces: Pieces, batch_size: int, seed: int = 0) -> Buckets:
+    lengths = np.array([len(piece) for piece in pieces])
+    return Buckets(lengths, batch_size, edges_for(lengths, growth=1.6), seed)
+
+
+def as_batch(pieces: Pieces, rows: Rows) -> Batch:
+    frames, mask = pad(pieces, rows)
+    return Batch(frames[:-1], frames[1:], mask[1:])
+
+
+def _nats(model: SequenceModel, batch: Batch, key: Array | None) -> Array:
+    """The nats of all frames to be predicted, over all keys."""
+    # A frame sees none after it, so the recurrence need not know where a piece ends.
+    _, logits = model(batch.inputs.astype(jnp.float32), key=key)
+    targets = batch.targets.astype(jnp.float32)
+    nats = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
+    return jnp.sum(jnp.where(batch.mask, nats, 0))
+
+
+def _as_bytes(splits: dict[str, Pieces]) -> dict[str, bytes]:
+    return {
+        f"{name} {number}": piece.tobytes()
+        for name, pieces in splits.items()
+        for number, piece in enumerate(pieces)
+    }
