@@ -146,7 +146,7 @@ def make_measure(
 
 def make_buckets(pieces: Pieces, batch_size: int, seed: int = 0) -> Buckets:
     lengths = np.array([len(piece) for piece in pieces])
-    return Buckets(lengths, batch_size, edges_for(lengths, growth=1.6), seed)
+    return Buckets(lengths, batch_size, edges_for(lengths, growth=1.6, shortest=32), seed)
 
 
 def as_batch(pieces: Pieces, rows: Rows) -> Batch:
