@@ -40,8 +40,8 @@ def for_each(optimiser: Optimiser, factors: np.ndarray) -> Optimiser:
     def init(params: Any) -> Any:
         return jax.vmap(transform.init)(params)
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients = optax.tree.scale(len(factors), gradients)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        gradients = optax.tree.scale(len(factors), updates)
         updates, state = jax.vmap(transform.update)(gradients, state, params)
         return jax.vmap(optax.tree.scale)(scales, updates), state
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from jaxrnn.training.options import Options
 
+CellName = Literal["elman", "gru", "resetbeforegru", "lstm"]
+
 
 @dataclass(frozen=True)
 class Config(Options):
@@ -20,7 +22,7 @@ class Config(Options):
     """Longer pieces are cut for training, each part beginning without a past. Evaluation
     takes them whole."""
 
-    cell: Literal["elman", "gru", "resetbeforegru", "lstm"] = "lstm"
+    cell: CellName = "lstm"
     layers: int = 1
     hidden_size: int = 36
     dropout: float = 0.0
@@ -35,7 +37,7 @@ class Config(Options):
     """Candidates learn at `learning_rate` times exp(uniform in +- this)."""
 
 
-def _chung(name: str, cell: str, hidden_size: int) -> tuple[str, Config]:
+def _chung(name: str, cell: CellName, hidden_size: int) -> tuple[str, Config]:
     config = Config(
         run_dir=Path(f"runs/music-chung-{name}"),
         cell=cell,
@@ -56,7 +58,7 @@ def _chung(name: str, cell: str, hidden_size: int) -> tuple[str, Config]:
     return f"The {hidden_size} units of Chung et al. 2014, ten learning rates.", config
 
 
-def _bai_jsb(name: str, cell: str) -> tuple[str, Config]:
+def _bai_jsb(name: str, cell: CellName) -> tuple[str, Config]:
     config = Config(
         run_dir=Path(f"runs/music-bai-jsb-{name}"),
         cell=cell,
@@ -75,7 +77,7 @@ def _bai_jsb(name: str, cell: str) -> tuple[str, Config]:
     return "JSB chorales with the layers of Bai et al. 2018.", config
 
 
-def _bai_nottingham(name: str, cell: str) -> tuple[str, Config]:
+def _bai_nottingham(name: str, cell: CellName) -> tuple[str, Config]:
     config = Config(
         data=Path("poly_music/Nottingham.mat"),
         run_dir=Path(f"runs/music-bai-nottingham-{name}"),
@@ -94,7 +96,7 @@ def _bai_nottingham(name: str, cell: str) -> tuple[str, Config]:
     return "Nottingham with the layer of Bai et al. 2018.", config
 
 
-_BAI_CELLS = {"tanh": "elman", "gru": "gru", "lstm": "lstm"}
+_BAI_CELLS: dict[str, CellName] = {"tanh": "elman", "gru": "gru", "lstm": "lstm"}
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "chung-tanh": _chung("tanh", "elman", 100),

@@ -41,6 +41,8 @@ def _pieces(path: Path, content: Mapping[str, np.ndarray], name: str) -> Pieces:
     if name not in content:
         raise ValueError(f"{path} has no {name!r}; it has {', '.join(sorted(content))}")
     pieces = [np.asarray(piece) for piece in content[name].ravel()]
+    if not pieces:
+        raise ValueError(f"{name} of {path} has no pieces")
     for number, piece in enumerate(pieces):
         if piece.ndim != 2 or piece.shape[1] != KEYS or len(piece) < 2:
             raise ValueError(

@@ -12,7 +12,7 @@ from jax import Array
 
 import jaxrnn
 from experiments.music.candidates import add_noise, draw_factors, for_each, pick
-from experiments.music.config import Config
+from experiments.music.config import CellName, Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.data_files import digest
@@ -21,7 +21,7 @@ from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
 
-CELLS: dict[str, Callable[[int, int], jaxrnn.Cell]] = {
+CELLS: dict[CellName, Callable[[int, int], jaxrnn.Cell]] = {
     "elman": jaxrnn.Elman,
     "gru": jaxrnn.GRU,
     "resetbeforegru": jaxrnn.ResetBeforeGRU,
@@ -39,6 +39,8 @@ class Batch(NamedTuple):
 
 def make_task(config: Config) -> Task:
     """Learning to predict the next frame; raises ValueError if something is off."""
+    if config.weight_noise < 0:
+        raise ValueError(f"weight_noise must be 0 or more, got {config.weight_noise}")
     splits = read_splits(config.data)
     parts = cut(splits["train"], config.sequence_length)
     buckets = make_buckets(parts, config.batch_size, config.seed)
@@ -107,12 +109,14 @@ def make_loss(graph: nnx.GraphDef, config: Config):
     """Mean nats a frame of a batch, over all candidates; pure in `params`."""
 
     def loss(params: Any, carry: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+        frames = jnp.sum(batch.mask, dtype=jnp.float32)
+
         def one(params: Any, key: Array) -> Array:
             noise_key, dropout_key = jax.random.split(key)
             if config.weight_noise:
                 params = add_noise(params, noise_key, config.weight_noise)
             model = nnx.merge(graph, params)
-            return _nats(model, batch, dropout_key) / jnp.sum(batch.mask)
+            return _nats(model, batch, dropout_key) / frames
 
         keys = jax.random.split(key, config.candidates)
         return jnp.mean(jax.vmap(one)(params, keys)), carry
