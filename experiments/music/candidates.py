@@ -48,11 +48,6 @@ def for_each(optimiser: Optimiser, factors: np.ndarray) -> Optimiser:
     return optimiser._replace(transform=optax.GradientTransformation(init, update))
 
 
-def pick(params: Any, candidate: int) -> Any:
-    """The parameters of one candidate, the axis of candidates kept."""
-    return jax.tree.map(lambda leaf: leaf[candidate : candidate + 1], params)
-
-
 def add_noise(params: Any, key: Array, deviation: float) -> Any:
     """Gaussian noise on every parameter (weight noise: Graves 2011)."""
     leaves, structure = jax.tree.flatten(params)

@@ -1,6 +1,6 @@
 """From a config to candidates, their optimiser, their loss and their evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 import jaxrnn
-from experiments.music.candidates import add_noise, draw_factors, for_each, pick
+from experiments.music.candidates import add_noise, draw_factors, for_each
 from experiments.music.config import CellName, Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
 from jaxrnn.models import SequenceModel
@@ -43,30 +43,31 @@ def make_task(config: Config) -> Task:
         raise ValueError(f"weight_noise must be 0 or more, got {config.weight_noise}")
     splits = read_splits(config.data)
     parts = cut(splits["train"], config.sequence_length)
-    buckets = make_buckets(parts, config.batch_size, config.seed)
+    edges = edges_over([parts, splits["valid"], splits["test"]])
+    buckets = make_buckets(parts, config.batch_size, edges, config.seed)
     factors = draw_factors(config.candidates, config.rate_spread, config.seed)
     optimiser = for_each(config.make_optimiser(), factors)
     graph, params = initial_params(config)
-    measure = {
-        name: make_measure(graph, splits[name], config.batch_size)
+    measure = make_measure(graph)
+    batches = {
+        name: all_batches(splits[name], config.batch_size, edges)
         for name in ("valid", "test")
     }
-    baseline = {name: marginal_nats(splits["train"], splits[name]) for name in measure}
+    baseline = {name: marginal_nats(splits["train"], splits[name]) for name in batches}
 
     def evaluate(params: Any) -> dict[str, float]:
-        losses = measure["valid"](params)
+        losses = measure(params, batches["valid"])
         best = int(np.argmin(losses))
-        rate = float(config.learning_rate * factors[best])
         return {
             "loss": float(losses[best]),
             "baseline": baseline["valid"],
-            "learning_rate": rate,
+            "learning_rate": float(config.learning_rate * factors[best]),
         }
 
     def test(params: Any) -> dict[str, float]:
-        best = int(np.argmin(measure["valid"](params)))
-        (loss,) = measure["test"](pick(params, best))
-        return {"loss": float(loss), "baseline": baseline["test"]}
+        best = int(np.argmin(measure(params, batches["valid"])))
+        losses = measure(params, batches["test"])
+        return {"loss": float(losses[best]), "baseline": baseline["test"]}
 
     return Task(
         state=TrainState.create(
@@ -124,33 +125,40 @@ def make_loss(graph: nnx.GraphDef, config: Config):
     return loss
 
 
-def make_measure(
-    graph: nnx.GraphDef, pieces: Pieces, batch_size: int
-) -> Callable[[Any], np.ndarray]:
-    """Returns `measure(params)`: `[C]` nats a frame of each candidate over whole pieces.
+def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Sequence[Batch]], np.ndarray]:
+    """Returns `measure(params, batches)`: `[C]` nats a frame of each candidate.
 
     A frame is predicted from all before it, and those of all pieces weigh the same. The
     first of a piece, which nothing precedes, is not scored (as Bai et al. 2018 do it).
     """
-    mesh = make_mesh()
-    buckets = make_buckets(pieces, batch_size)
-    batches = [place_batch(as_batch(pieces, rows), mesh) for rows in buckets.in_order()]
-    frames = sum(len(piece) - 1 for piece in pieces)
 
     @jax.jit
     def total(params: Any, batch: Batch) -> Array:
         return jax.vmap(lambda one: _nats(nnx.merge(graph, one), batch, None))(params)
 
-    def measure(params: Any) -> np.ndarray:
-        totals = [total(params, batch) for batch in batches]
-        return np.sum(np.asarray(totals, np.float64), axis=0) / frames
+    def measure(params: Any, batches: Sequence[Batch]) -> np.ndarray:
+        totals = np.asarray([total(params, batch) for batch in batches], np.float64)
+        return totals.sum(axis=0) / sum(int(batch.mask.sum()) for batch in batches)
 
     return measure
 
 
-def make_buckets(pieces: Pieces, batch_size: int, seed: int = 0) -> Buckets:
-    lengths = np.array([len(piece) for piece in pieces])
-    return Buckets(lengths, batch_size, edges_for(lengths, growth=1.6, shortest=32), seed)
+def edges_over(splits: Sequence[Pieces]) -> tuple[int, ...]:
+    """One ladder of padded lengths for all splits, so that they share programs."""
+    lengths = [len(piece) for pieces in splits for piece in pieces]
+    return edges_for(np.array(lengths), growth=1.6, shortest=32)
+
+
+def make_buckets(
+    pieces: Pieces, batch_size: int, edges: tuple[int, ...], seed: int = 0
+) -> Buckets:
+    return Buckets(np.array([len(piece) for piece in pieces]), batch_size, edges, seed)
+
+
+def all_batches(pieces: Pieces, batch_size: int, edges: tuple[int, ...]) -> Sequence[Batch]:
+    """Every piece once, for evaluation, on the devices."""
+    buckets, mesh = make_buckets(pieces, batch_size, edges), make_mesh()
+    return [place_batch(as_batch(pieces, rows), mesh) for rows in buckets.in_order()]
 
 
 def as_batch(pieces: Pieces, rows: Rows) -> Batch:
