@@ -15,5 +15,6 @@ from jaxrnn.models.pooling import (
 )
 from jaxrnn.models.sampling import Sampling as Sampling, sample as sample
 from jaxrnn.models.search import beam_search as beam_search, greedy as greedy
+from jaxrnn.models.sequence_model import SequenceModel as SequenceModel
 from jaxrnn.models.transformer import Transformer as Transformer
 from jaxrnn.models.translator import Translator as Translator

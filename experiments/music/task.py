@@ -1,0 +1,183 @@
+"""From a config to candidates, their optimiser, their loss and their evaluation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import jaxrnn
+from experiments.music.candidates import add_noise, draw_factors, for_each
+from experiments.music.config import CellName, Config
+from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
+from jaxrnn.models import SequenceModel
+from jaxrnn.training.data_files import digest
+from jaxrnn.training.run import Task
+from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+
+CELLS: dict[CellName, Callable[[int, int], jaxrnn.Cell]] = {
+    "elman": jaxrnn.Elman,
+    "gru": jaxrnn.GRU,
+    "resetbeforegru": jaxrnn.ResetBeforeGRU,
+    "lstm": jaxrnn.LSTM,
+}
+
+
+class Batch(NamedTuple):
+    """Frames that predict the one after them, and those to be predicted."""
+
+    inputs: Any  # [T, B, 88] uint8
+    targets: Any  # [T, B, 88] uint8
+    mask: Any  # [T, B] bool  False past the end of a piece
+
+
+def make_task(config: Config) -> Task:
+    """Learning to predict the next frame; raises ValueError if something is off."""
+    if config.weight_noise < 0:
+        raise ValueError(f"weight_noise must be 0 or more, got {config.weight_noise}")
+    splits = read_splits(config.data)
+    parts = cut(splits["train"], config.sequence_length)
+    edges = edges_over([parts, splits["valid"], splits["test"]])
+    buckets = make_buckets(parts, config.batch_size, edges, config.seed)
+    factors = draw_factors(config.candidates, config.rate_spread, config.seed)
+    optimiser = for_each(config.make_optimiser(), factors)
+    graph, params = initial_params(config)
+    measure = make_measure(graph)
+    batches = {
+        name: all_batches(splits[name], config.batch_size, edges)
+        for name in ("valid", "test")
+    }
+    baseline = {name: marginal_nats(splits["train"], splits[name]) for name in batches}
+
+    def evaluate(params: Any) -> dict[str, float]:
+        losses = measure(params, batches["valid"])
+        best = int(np.argmin(losses))
+        return {
+            "loss": float(losses[best]),
+            "baseline": baseline["valid"],
+            "learning_rate": float(config.learning_rate * factors[best]),
+        }
+
+    def test(params: Any) -> dict[str, float]:
+        best = int(np.argmin(measure(params, batches["valid"])))
+        losses = measure(params, batches["test"])
+        return {"loss": float(losses[best]), "baseline": baseline["test"]}
+
+    return Task(
+        state=TrainState.create(
+            params, optimiser, (), config.seed, average=config.average > 0
+        ),
+        train_step=make_train_step(
+            make_loss(graph, config),
+            optimiser,
+            halt_after=config.halt_after,
+            average=config.average,
+        ),
+        batch=lambda step: as_batch(parts, buckets.batch(step)),
+        evaluate=evaluate,
+        test=test,
+        unit="frame",
+        tokens_per_step=sum(len(part) - 1 for part in parts) // buckets.steps_per_epoch,
+        plateau=optimiser.plateau,
+        fingerprint={"data_sha256": digest(_as_bytes(splits))},
+    )
+
+
+def make_model(config: Config, key: Array) -> SequenceModel:
+    layers, width = [], KEYS
+    for _ in range(config.layers):
+        layers.append(CELLS[config.cell](width, config.hidden_size))
+        width = config.hidden_size
+    rngs = nnx.Rngs(params=key)
+    return SequenceModel(layers, KEYS, dropout=config.dropout, rngs=rngs)
+
+
+def initial_params(config: Config) -> tuple[nnx.GraphDef, Any]:
+    """The model without its parameters, and those of each candidate, `[C, ...]`."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    graph = nnx.split(make_model(config, key))[0]
+    keys = jax.random.split(key, config.candidates)
+    return graph, jax.vmap(lambda key: nnx.split(make_model(config, key))[1])(keys)
+
+
+def make_loss(graph: nnx.GraphDef, config: Config):
+    """Mean nats a frame of a batch, over all candidates; pure in `params`."""
+
+    def loss(params: Any, carry: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+        frames = jnp.sum(batch.mask, dtype=jnp.float32)
+
+        def one(params: Any, key: Array) -> Array:
+            noise_key, dropout_key = jax.random.split(key)
+            if config.weight_noise:
+                params = add_noise(params, noise_key, config.weight_noise)
+            model = nnx.merge(graph, params)
+            return _nats(model, batch, dropout_key) / frames
+
+        keys = jax.random.split(key, config.candidates)
+        return jnp.mean(jax.vmap(one)(params, keys)), carry
+
+    return loss
+
+
+def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Sequence[Batch]], np.ndarray]:
+    """Returns `measure(params, batches)`: `[C]` nats a frame of each candidate.
+
+    A frame is predicted from all before it, and those of all pieces weigh the same. The
+    first of a piece, which nothing precedes, is not scored (as Bai et al. 2018 do it).
+    """
+
+    @jax.jit
+    def total(params: Any, batch: Batch) -> Array:
+        return jax.vmap(lambda one: _nats(nnx.merge(graph, one), batch, None))(params)
+
+    def measure(params: Any, batches: Sequence[Batch]) -> np.ndarray:
+        totals = np.asarray([total(params, batch) for batch in batches], np.float64)
+        return totals.sum(axis=0) / sum(int(batch.mask.sum()) for batch in batches)
+
+    return measure
+
+
+def edges_over(splits: Sequence[Pieces]) -> tuple[int, ...]:
+    """One ladder of padded lengths for all splits, so that they share programs."""
+    lengths = [len(piece) for pieces in splits for piece in pieces]
+    return edges_for(np.array(lengths), growth=1.6, shortest=32)
+
+
+def make_buckets(
+    pieces: Pieces, batch_size: int, edges: tuple[int, ...], seed: int = 0
+) -> Buckets:
+    return Buckets(np.array([len(piece) for piece in pieces]), batch_size, edges, seed)
+
+
+def all_batches(pieces: Pieces, batch_size: int, edges: tuple[int, ...]) -> Sequence[Batch]:
+    """Every piece once, for evaluation, on the devices."""
+    buckets, mesh = make_buckets(pieces, batch_size, edges), make_mesh()
+    return [place_batch(as_batch(pieces, rows), mesh) for rows in buckets.in_order()]
+
+
+def as_batch(pieces: Pieces, rows: Rows) -> Batch:
+    frames, mask = pad(pieces, rows)
+    return Batch(frames[:-1], frames[1:], mask[1:])
+
+
+def _nats(model: SequenceModel, batch: Batch, key: Array | None) -> Array:
+    """The nats of all frames to be predicted, over all keys."""
+    # A frame sees none after it, so the recurrence need not know where a piece ends.
+    _, logits = model(batch.inputs.astype(jnp.float32), key=key)
+    targets = batch.targets.astype(jnp.float32)
+    nats = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
+    return jnp.sum(jnp.where(batch.mask, nats, 0))
+
+
+def _as_bytes(splits: dict[str, Pieces]) -> dict[str, bytes]:
+    return {
+        f"{name} {number}": piece.tobytes()
+        for name, pieces in splits.items()
+        for number, piece in enumerate(pieces)
+    }

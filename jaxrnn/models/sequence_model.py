@@ -1,0 +1,70 @@
+"""Recurrent layers that answer every vector of a sequence with a vector."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+
+from jaxrnn.cell import Recurrence
+from jaxrnn.flax import RNN
+
+
+class SequenceModel(nnx.Module):
+    """Maps each time step of a sequence, knowing those before it, to numbers.
+
+        y = layer_n(... layer_1(x)), with dropout after every layer
+        output = y W + b
+
+    `model(xs, carry=None, *, key=None) -> (carry, outputs)` with xs `[T, ..., D]`, outputs
+    `[T, ..., output_size]`, and the carry a tuple, one entry a layer. Dropout happens only
+    if a `key` is given, with a mask for every time step (Zaremba et al. 2014). `reset` and
+    `mask` `[T, ...]` are those of `unroll`.
+
+    Raises ValueError without layers, if the sizes of neighbours differ, or if `dropout`,
+    the share of features dropped, is out of range.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Recurrence],
+        output_size: int,
+        *,
+        rngs: nnx.Rngs,
+        dropout: float = 0.0,
+    ):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if not layers:
+            raise ValueError("a SequenceModel needs at least one layer, got none")
+        for below, above in zip(layers, layers[1:], strict=False):
+            if below.output_size != above.input_size:
+                raise ValueError(
+                    f"{above} takes {above.input_size} features, not {below.output_size}"
+                )
+        self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
+        self.dropout = nnx.Dropout(dropout)
+        self.output = nnx.Linear(layers[-1].output_size, output_size, rngs=rngs)
+
+    def __call__(
+        self,
+        xs: Array,
+        carry: Any = None,
+        *,
+        key: Array | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Any, Array]:
+        carries = carry if carry is not None else (None,) * len(self.layers)
+        after = []
+        for number, (layer, before) in enumerate(zip(self.layers, carries, strict=True)):
+            before, xs = layer(xs, before, mask=mask, reset=reset)
+            if key is not None:
+                xs = self.dropout(xs, rngs=jax.random.fold_in(key, number))
+            after.append(before)
+        return tuple(after), self.output(xs)
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The carry before the first step, one entry a layer."""
+        return tuple(layer.initial_carry(batch_shape) for layer in self.layers)
