@@ -393,8 +393,8 @@ def test_evaluation_counts_every_text_once():
         nats.append(-jax.nn.log_softmax(logits)[label])
         right.append(np.argmax(logits) == label)
     assert got["accuracy"] == pytest.approx(np.mean(right))
-    assert got["loss"] == pytest.approx(1 - np.mean(right))
-    assert got["nats"] == pytest.approx(np.mean(nats), abs=1e-6)
+    assert got["error"] == pytest.approx(1 - np.mean(right))
+    assert got["loss"] == pytest.approx(np.mean(nats), abs=1e-6)
 
 
 def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone():
@@ -404,7 +404,7 @@ def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone()
     assert batch.labels.shape == (16,) and batch.mask.any(0).sum() == 3
     without, _ = jax.jit(task.make_loss(graph))(state.params, (), batch, None)
     measured = task.make_measure(graph)(state.params, texts)
-    assert float(without) == pytest.approx(measured["nats"], abs=1e-6)
+    assert float(without) == pytest.approx(measured["loss"], abs=1e-6)
 
     penalised = task.make_loss(graph, l2=0.2)
     gradient_of = jax.jit(jax.value_and_grad(lambda p: penalised(p, (), batch, None)[0]))

@@ -14,11 +14,10 @@ from jaxrnn.models import LanguageModel
 from jaxrnn.models.cells import make_cell
 from jaxrnn.strategies.select import select
 from jaxrnn.training.data import TokenBatch, TokenLanes
-from jaxrnn.training.data_files import digest
-from jaxrnn.training.loop import Evaluate
-from jaxrnn.training.run import Task, text_digest
+from jaxrnn.training.data_files import digest, text_digest
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.task import Evaluate, Task
 from jaxrnn.training.tokenizer import Tokenizer
 
 

@@ -16,10 +16,10 @@ from experiments.music.config import CellName, Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.data_files import digest
-from jaxrnn.training.run import Task
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.task import Task
 
 CELLS: dict[CellName, Callable[[int, int], jaxrnn.Cell]] = {
     "elman": jaxrnn.Elman,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -15,7 +15,7 @@ from experiments.sentiment.config import Config
 from experiments.sentiment.task import encode, initial_state
 from experiments.sentiment.words import normal_form
 from jaxrnn.models import Classifier
-from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.reopen import best_state, read_options
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.sequences import Rows, pad
 from jaxrnn.training.tokenizer import Tokenizer
@@ -32,22 +32,13 @@ class Trained:
 
     @classmethod
     def load(cls, path: Path) -> "Trained":
-        """The best model of a run, the newest one before its first evaluation.
-
-        Raises ValueError if there is none.
-        """
+        """The best model of a run; raises ValueError if there is none."""
+        config = read_options(path, Config)
         run = RunDirectory(path)
-        stored = run.read_config()
-        known = {field.name for field in fields(Config)}
-        config = Config(**{name: x for name, x in stored.items() if name in known})
         tokenizer = Tokenizer.load(run.tokenizer)
         labels = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
-        graph, state = initial_state(config, tokenizer, len(labels))
-        with CheckpointStore(run.path) as store:
-            restored = store.restore_best(state) or store.restore(state)
-        if restored is None:
-            raise ValueError(f"{run.path} has no checkpoint yet")
-        model = nnx.merge(graph, restored.state.evaluated_params)
+        graph, like = initial_state(config, tokenizer, len(labels))
+        model = nnx.merge(graph, best_state(path, like).evaluated_params)
         return cls(model, tokenizer, tuple(labels), config.longest)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:

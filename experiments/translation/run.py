@@ -1,6 +1,5 @@
 """A translator's run folder, opened again: by `evaluate` and `translate`."""
 
-from dataclasses import fields, replace
 from pathlib import Path
 
 from flax import nnx
@@ -8,29 +7,18 @@ from flax import nnx
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.task import Languages, Model, data_digest, initial_state
-from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.reopen import best_state, read_options
 from jaxrnn.training.run_directory import RunDirectory
 
 
 def load(path: Path) -> tuple[Model, Languages, Config]:
-    """The best model of a run, the newest one before its first evaluation.
-
-    Raises ValueError if there is none.
-    """
-    run = RunDirectory(path)
-    stored = run.read_config()
-    known = {field.name for field in fields(Config)}
-    config = Config(**{name: value for name, value in stored.items() if name in known})
-    config = replace(
-        config, run_dir=run.path, data=None if config.data is None else Path(config.data)
-    )
-    languages = Languages.from_json(run.tokenizer.read_text(encoding="utf-8"))
-    graph, state = initial_state(config, languages)
-    with CheckpointStore(run.path) as store:
-        restored = store.restore_best(state) or store.restore(state)
-    if restored is None:
-        raise ValueError(f"{run.path} has no checkpoint yet")
-    return nnx.merge(graph, restored.state.evaluated_params), languages, config
+    """The best model of a run; raises ValueError if there is none."""
+    config = read_options(path, Config)
+    stored = RunDirectory(path).tokenizer.read_text(encoding="utf-8")
+    languages = Languages.from_json(stored)
+    graph, like = initial_state(config, languages)
+    model = nnx.merge(graph, best_state(path, like).evaluated_params)
+    return model, languages, config
 
 
 def read_test(path: Path, config: Config) -> Pairs:

@@ -27,12 +27,11 @@ from jaxrnn.models.attention import (
 from jaxrnn.models.cells import make_cell
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
-from jaxrnn.training.data_files import digest
-from jaxrnn.training.loop import Evaluate
-from jaxrnn.training.run import Task, text_digest
+from jaxrnn.training.data_files import digest, text_digest
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.task import Evaluate, Task
 
 Model = Translator | Transformer
 

@@ -38,3 +38,7 @@ def digest(parts: Mapping[str, bytes]) -> str:
         whole.update(f"{name} {len(parts[name])}\n".encode())
         whole.update(parts[name])
     return whole.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

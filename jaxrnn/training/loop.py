@@ -4,18 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.metrics import MetricsLog
 from jaxrnn.training.progress import Progress
 from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import TrainStep
+from jaxrnn.training.step import place_batch
 from jaxrnn.training.stop import StopRequest
-
-# params -> what was measured, such as {"loss": 1.2, "accuracy": 0.5}; less loss is better
-Evaluate = Callable[[Any], dict[str, float]]
+from jaxrnn.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,11 @@ class Halted(Exception):
 
 def train(
     state: TrainState,
-    *,
+    task: Task,
     plan: Plan,
-    train_step: TrainStep,
-    batch: Callable[[int], Any],
+    *,
+    mesh: Mesh,
     passed_over: Callable[[int], bool],
-    evaluate: Evaluate,
-    plateau: optax.GradientTransformationExtraArgs | None,
     store: CheckpointStore,
     record: Callable[[], dict[str, Any]],
     log: MetricsLog,
@@ -69,11 +65,10 @@ def train(
 ) -> TrainState:
     """Trains from `state` to the plan's end, or until `stop`; returns the last state.
 
-    `batch(n)` is what step n + 1 learns from, unless `passed_over(n + 1)`. `evaluate`
-    measures parameters, and `record` gives the JSON to save beside the state. An
-    evaluation belongs to its step: it is done before that step is saved. Whatever the way
-    it ends, the state returned is saved, and training on from it gives the same bits as
-    never having ended. Raises Halted when `train_step` froze the state.
+    Steps that are `passed_over` learn nothing, and `record` gives the JSON to save beside
+    the state. An evaluation belongs to its step: it is done before that step is saved.
+    Whatever the way it ends, the state returned is saved, and training on from it gives
+    the same bits as never having ended. Raises Halted when the step froze the state.
     """
     step, best_step = int(state.step), int(state.best_step)
     unwritten: list[tuple[int, dict[str, Array]]] = []
@@ -108,15 +103,15 @@ def train(
             write_training()  # a state that was halted must not move
             state, metrics = state.passed_over(), {}
         else:
-            state, metrics = train_step(state, batch(step))
+            state, metrics = task.train_step(state, place_batch(task.batch(step), mesh))
         step += 1
         unwritten.append((step, metrics))
         if step % plan.log_every == 0:
             write_training()
         if step % plan.eval_every == 0 or step == plan.steps:
             write_training()
-            figures = evaluate(state.evaluated_params)
-            state = state.with_evaluation(figures["loss"], plateau)
+            figures = task.evaluate(state.evaluated_params)
+            state = state.with_evaluation(figures[task.decides], task.plateau)
             best_step = int(state.best_step)
             log.write(
                 [{"step": step} | {f"valid_{name}": x for name, x in figures.items()}]

@@ -1,20 +1,17 @@
 """A training run in its folder: begun or gone on with, trained, measured, summed up."""
 
-import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import jax
-import optax
 
 from jaxrnn.training.checkpoint import CheckpointError, CheckpointStore
 from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.lock import RunLock
-from jaxrnn.training.loop import Evaluate, Halted, train
+from jaxrnn.training.loop import Halted, train
 from jaxrnn.training.metrics import MetricsLog, read_metrics
 from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
@@ -23,28 +20,11 @@ from jaxrnn.training.progress import Progress, figures_shown
 from jaxrnn.training.run_directory import RunDirectory, write_json, write_text
 from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import LATER_LEAVES, TrainState, count
-from jaxrnn.training.step import TrainStep, make_mesh, place_batch, place_state
+from jaxrnn.training.step import make_mesh, place_state
 from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.task import Task
 
 VERSIONS = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained: all that differs between one experiment and another."""
-
-    state: TrainState  # before the first step
-    train_step: TrainStep
-    batch: Callable[[int], Any]  # of step n + 1: arrays [T, B, ...], or [B]
-    evaluate: Evaluate  # params -> validation figures, "loss" among them
-    test: Evaluate | None  # params -> test figures, where there is a test set
-    unit: str  # what the losses are counted in, such as "character"
-    tokens_per_step: int
-    plateau: optax.GradientTransformationExtraArgs | None = None
-    # What the run rests on beside its options: digests of the data, for one.
-    fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    # Texts to keep in the run's folder, by file name: the tokenizer, for one.
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotFinite(ValueError):
@@ -113,12 +93,10 @@ class Run:
             try:
                 self.state = train(
                     self.state,
-                    plan=self.plan,
-                    train_step=task.train_step,
-                    batch=lambda n: place_batch(task.batch(n), self.mesh),
+                    task,
+                    self.plan,
+                    mesh=self.mesh,
                     passed_over=self.skips.covers,
-                    evaluate=task.evaluate,
-                    plateau=task.plateau,
                     store=self.store,
                     record=lambda: {"seconds": progress.seconds} | self.skips.record(),
                     log=log,
@@ -233,7 +211,3 @@ def state_fingerprint(state: TrainState) -> dict[str, Any]:
 def as_struct(array: jax.Array) -> jax.ShapeDtypeStruct:
     """What is left of an array once its memory is given away."""
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-
-
-def text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
