@@ -133,6 +133,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         h = o * ACTIVATIONS[self.output_activation](c)
         return LSTM1997Carry(h, c, gates), h
 
+    def gates(
+        self, params: LSTM1997Params, carry: LSTM1997Carry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, o = jnp.split(sigmoid((u + r)[..., : 2 * self.blocks]), 2, axis=-1)
+        return {"input": i, "output": o}
+
 
 class CarouselParams(NamedTuple):
     w_x: Array  # [D, 2H]  side by side, in the order i, g
