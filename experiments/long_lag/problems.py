@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -89,21 +90,24 @@ class EmbeddedReber(Logistic):
     @cached_property
     def examples(self) -> Example:
         """Leaves `[pairs, 2 size, T, ...]`, training strings first."""
+        # In NumPy, since it is first asked for while JAX traces.
         strings = draw_strings(self.pairs * 2 * self.size, self.seed)
-        xs = jax.nn.one_hot(strings.symbols[:, :-1], len(SYMBOLS))
-        following = jax.nn.one_hot(strings.symbols[:, 1:], len(SYMBOLS))
-        legal, scored = jnp.asarray(strings.legal), jnp.asarray(strings.symbols[:, 1:] >= 0)
+        one_hot = np.eye(len(SYMBOLS) + 1, len(SYMBOLS), dtype=np.float32)  # -1 is zeros
+        xs, following = one_hot[strings.symbols[:, :-1]], one_hot[strings.symbols[:, 1:]]
+        scored = strings.symbols[:, 1:] >= 0
         return jax.tree.map(
             lambda a: a.reshape(self.pairs, 2 * self.size, *a.shape[1:]),
-            Example(xs, (following, legal), scored),
+            Example(xs, (following, strings.legal), scored),
         )
 
     def draw(self, key: Array, trial: Array) -> Example:
         which = jax.random.randint(key, (), 0, self.size)
-        return jax.tree.map(lambda a: a[trial % self.pairs, which], self.examples)
+        return jax.tree.map(
+            lambda a: jnp.asarray(a)[trial % self.pairs, which], self.examples
+        )
 
     def test_set(self, key: Array, trial: Array, count: int) -> Example:
-        return jax.tree.map(lambda a: a[trial % self.pairs], self.examples)
+        return jax.tree.map(lambda a: jnp.asarray(a)[trial % self.pairs], self.examples)
 
     def judge(self, z: Array, example: Example) -> Result:
         following, legal = example.targets
