@@ -54,7 +54,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Examined:
     """Of `count` test sequences fewer than `limit` are answered wrongly, and their mean
     error is below `error`; asked after every so many training sequences."""
 
@@ -68,4 +68,4 @@ class Tested:
         return few & (jnp.mean(results.error, axis=1) < self.error)
 
 
-Criterion = Window | Tested
+Criterion = Window | Examined

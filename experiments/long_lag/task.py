@@ -11,7 +11,7 @@ from jax import Array
 
 import jaxrnn
 from experiments.long_lag.config import Config
-from experiments.long_lag.criteria import Criterion, Tested, Window
+from experiments.long_lag.criteria import Criterion, Examined, Window
 from experiments.long_lag.network import Network, NetworkParams
 from experiments.long_lag.problems import (
     Arithmetic,
@@ -50,19 +50,19 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
     in_a_row = Window(10_000, counted=False)
     match name:
         case "reber":
-            return EmbeddedReber(config.seed), Tested(512)
+            return EmbeddedReber(config.seed), Examined(512)
         case "2a" | "2b":
             return TwoSequences(lag, random=name == "2b"), in_a_row
         case "2c":
             return Distractors(lag, config.symbols), in_a_row
         case "3a":
-            return NoisySequences(lag, config.informative), Tested(256, error=0.01)
+            return NoisySequences(lag, config.informative), Examined(256, error=0.01)
         case "3b":
             noisy = NoisySequences(lag, config.informative, noisy_inputs=True)
-            return noisy, Tested(256, limit=6, error=0.04)
+            return noisy, Examined(256, limit=6, error=0.04)
         case "3c":
             noisy = NoisySequences(lag, config.informative, True, noisy_targets=True)
-            return noisy, Tested(256, error=0.015)
+            return noisy, Examined(256, error=0.015)
         case "adding":
             return Arithmetic(lag), Window(2000, error=0.01)
         case "multiplication":
@@ -192,7 +192,7 @@ def make_train_step(
         state, results = jax.lax.scan(
             update, state, first + jnp.arange(config.updates_per_step)
         )
-        if isinstance(criterion, Tested):
+        if isinstance(criterion, Examined):
             key = jax.random.fold_in(jax.random.fold_in(state.key, EXAMINE), state.step)
             met = criterion.met(examine(state.params.weights, key, criterion.count))
             state = _solved(state, met, first + config.updates_per_step)
