@@ -108,6 +108,7 @@ def test_without_a_loss_it_is_the_jacobian_of_the_last_output():
     start = cell.initial_carry(params)
 
     def last(entering):
+        y = jnp.zeros(2)
         for x in xs[:, 1]:
             entering, y = cell.step(params, entering, x)
         return y

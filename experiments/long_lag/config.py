@@ -54,7 +54,9 @@ class Config(Options):
     block_size: int = 2
     """lstm1997: cells that share their gates."""
     biases: Literal["all", "gates", "none"] = "all"
-    """lstm1997: the units with a bias; the outputs have one with "all"."""
+    """lstm1997: the units with a bias."""
+    readout_bias: bool = True
+    """Whether the network's outputs have biases."""
     input_bias: tuple[float, ...] = ()
     """lstm1997: where the input gates' biases start, one a block; () for 0."""
     output_bias: tuple[float, ...] = ()
@@ -75,6 +77,7 @@ _REBER = replace(
     run_dir=Path("runs/reber"),
     problem="reber",
     biases="gates",
+    readout_bias=False,
     init_range=0.2,
     # With the paper's truncated gradient no trial learns the grammar; see the results.
     gradient="full",
@@ -88,7 +91,7 @@ _CAROUSEL = replace(
     _BASE,
     cell="carousel",
     hidden_size=1,
-    biases="none",
+    readout_bias=False,
     init_range=0.2,
     learning_rate=1.0,
     trials=18,
@@ -98,6 +101,7 @@ _NOISE = replace(
     _BASE,
     hidden_size=3,
     block_size=1,
+    readout_bias=False,
     learning_rate=1.0,
     input_bias=(-1.0, -3.0, -5.0),
     output_bias=(-2.0, -4.0, -6.0),
@@ -164,6 +168,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             hidden_size=2,
             block_size=1,
             biases="none",
+            readout_bias=False,
             learning_rate=0.01,
             init_range=0.2,
             trials=20,

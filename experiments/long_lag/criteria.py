@@ -43,7 +43,7 @@ class Window:
             recent.error.at[:, at].set(results.error),
         )
 
-    def met(self, recent: Recent, n: Array) -> Array:
+    def met(self, recent: Recent, n: Array | int) -> Array:
         """[trials] bool, after n sequences."""
         few = jnp.sum(recent.wrong, axis=1) < self.limit
         return few & (jnp.mean(recent.error, axis=1) < self.error) & (n >= self.length)

@@ -95,10 +95,11 @@ class EmbeddedReber(Logistic):
         one_hot = np.eye(len(SYMBOLS) + 1, len(SYMBOLS), dtype=np.float32)  # -1 is zeros
         xs, following = one_hot[strings.symbols[:, :-1]], one_hot[strings.symbols[:, 1:]]
         scored = strings.symbols[:, 1:] >= 0
-        return jax.tree.map(
+        parts = jax.tree.map(
             lambda a: a.reshape(self.pairs, 2 * self.size, *a.shape[1:]),
-            Example(xs, (following, strings.legal), scored),
+            (xs, (following, strings.legal), scored),
         )
+        return Example(*parts)
 
     def draw(self, key: Array, trial: Array) -> Example:
         which = jax.random.randint(key, (), 0, self.size)

@@ -105,7 +105,7 @@ def make_network(config: Config, problem: Problem) -> Network:
         cell,
         problem.output_size,
         sees_inputs=isinstance(problem, TwoSequences),
-        bias=config.biases == "all",
+        bias=config.readout_bias,
         init_range=config.init_range,
     )
 
@@ -122,7 +122,7 @@ def make_task(config: Config) -> Task:
     keys = jax.random.split(
         jax.random.fold_in(jax.random.key(config.seed), START), config.trials
     )
-    weights = jax.vmap(network.init)(keys)
+    weights: Any = jax.vmap(network.init)(keys)
     recent = ()
     if isinstance(criterion, Window):
         recent = criterion.start(config.trials)
@@ -155,12 +155,12 @@ def make_train_step(
     trials = jnp.arange(config.trials)
     examine = make_examine(network, problem, config.trials)
 
-    def loss(weights: NetworkParams, examples: Example) -> tuple[Array, Result]:
+    def loss(weights: Any, examples: Example) -> tuple[Array, Result]:
         zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
         results = jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
         return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
 
-    def learn(weights: NetworkParams, opt_state: Any, key: Array, trial: Array):
+    def learn(weights: Any, opt_state: Any, key: Array, trial: Array):
         """One update of one trial, and how its first sequence was answered before."""
         keys = jax.random.split(key, config.batch_size)
         examples = jax.vmap(lambda key: problem.draw(key, trial))(keys)

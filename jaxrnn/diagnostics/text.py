@@ -11,7 +11,10 @@ NEGATIVE = "31, 119, 180"
 
 
 def colour_text(
-    tokens: Sequence[str], activations: ArrayLike, *, scale: float | None = None
+    tokens: Sequence[str],
+    activations: ArrayLike | Sequence[float],
+    *,
+    scale: float | None = None,
 ) -> str:
     """HTML of a text with a background for each token: red where the unit's activation is
     positive, blue where it is negative, the paler the nearer to zero (Karpathy et al.
