@@ -26,6 +26,8 @@ from experiments.long_lag.problems import (
 from experiments.long_lag.reber import SYMBOLS, embedded_string
 from experiments.long_lag.task import make_network, make_problem, make_task
 from experiments.long_lag.train import main
+from jaxrnn import LSTM1997, unroll
+from jaxrnn.diagnostics import walk
 from jaxrnn.training.run_directory import RunDirectory
 
 
@@ -280,3 +282,32 @@ def test_a_trial_that_met_the_criterion_rests_and_the_others_go_on():
     after, _ = task.train_step(rested, ())
     assert int(after.step) == at + 1
     jax.tree.map(np.testing.assert_array_equal, before, after.params)
+
+
+def test_the_truncated_gradient_is_that_of_the_paper():
+    """Appendix A.1 of 1997: only the carousel takes an error back, so that what a weight
+    of a gate or cell has done to c adds up over time and reaches y at the end at once."""
+    cell = LSTM1997(2, 1, gradient="truncated")
+    params = jax.tree.map(lambda a: a * 5, cell.init(jax.random.key(0)))
+    xs = jax.random.normal(jax.random.key(1), (4, 2))
+
+    def last(params):
+        return unroll(cell, params, xs)[1][-1, 0]
+
+    got = jax.jit(jax.grad(last))(params)
+    full = LSTM1997(2, 1)
+    np.testing.assert_allclose(last(params), unroll(full, params, xs)[1][-1, 0])
+
+    passed = walk(cell, params, xs)
+    inputs = [xs, passed.entering.gates, passed.entering.h]
+    z = xs @ params.w_x + jnp.concatenate(inputs[1:], axis=-1) @ params.w_h
+    i, o, g = jax.nn.sigmoid(z[:, 0]), jax.nn.sigmoid(z[:, 1]), 2 * jnp.tanh(z[:, 2] / 2)
+    squashed = jnp.tanh(passed.leaving.c[-1, 0] / 2)
+    to_c = o[-1] * (1 - squashed**2) / 2
+    of_net = jnp.stack([to_c * g * i * (1 - i), jnp.zeros(4), to_c * i * (1 - g**2 / 4)], 1)
+    of_net = of_net.at[-1, 1].set(squashed * o[-1] * (1 - o[-1]))
+    np.testing.assert_allclose(got.w_x, xs.T @ of_net, rtol=1e-4, atol=1e-7)
+    sources = jnp.concatenate(inputs[1:], axis=-1)
+    np.testing.assert_allclose(got.w_h, sources.T @ of_net, rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match='gradient of "full" or "truncated"'):
+        LSTM1997(2, 1, gradient="cut")  # pyright: ignore[reportArgumentType]
