@@ -185,31 +185,33 @@ def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
         with pytest.raises(ValueError, match="no gates|holds still"):
             gate_values(cell, params, xs)
         return
-    gates = gate_values(cell, params, xs)
+    carry = jax.tree.map(
+        lambda a: 0.5 + jnp.abs(draw(*a.shape)), cell.initial_carry(params, (B,))
+    )
+    gates = gate_values(cell, params, xs, carry)
     for values in gates.values():
         assert values.shape[:2] == (T, B)
         assert np.all(np.asarray(values) >= 0) and np.all(np.asarray(values) <= 1)
 
-    at_last = jax.tree.map(lambda leaf: leaf[-1], walk(cell, params, xs).entering)
     prepared, inputs = cell.prepare(params, xs)
-    u = jax.tree.map(lambda leaf: leaf[-1], cell.project(prepared, inputs))
-    field = next(name for name in ("c", "h", "re") if name in at_last._fields)
+    u = jax.tree.map(lambda leaf: leaf[0], cell.project(prepared, inputs))
+    field = next(name for name in ("c", "h", "re") if name in carry._fields)
 
     def memory(share):
         """What a step makes of a memory grown by `share`, all else as it is."""
-        grown = at_last._replace(**{field: getattr(at_last, field) * (1 + share)})
+        grown = carry._replace(**{field: getattr(carry, field) * (1 + share)})
         if cell.splits:
             return getattr(
-                cell.gate(prepared, grown, u, cell.mix(prepared, at_last))[0], field
+                cell.gate(prepared, grown, u, cell.mix(prepared, carry))[0], field
             )
         return getattr(cell.recur(prepared, grown, u)[0], field)
 
     if "forget" in gates and memory_is_gated_alone(cell):
         _, grown = jax.jit(lambda: jax.jvp(memory, (jnp.float32(0),), (jnp.float32(1),)))()
-        forget = gates["forget"][-1]
+        forget = gates["forget"][0]
         forget = forget.reshape(*forget.shape, *(1,) * (grown.ndim - forget.ndim))
         np.testing.assert_allclose(
-            grown, forget * getattr(at_last, field), rtol=1e-4, atol=1e-6
+            grown, forget * getattr(carry, field), rtol=1e-4, atol=1e-6
         )
 
 
