@@ -161,6 +161,15 @@ class Cell(Recurrence[Params, Carry]):
         """The elementwise rest of the step, from `project`'s u and `mix`'s r."""
         raise NotImplementedError(f"{type(self).__name__} defines no gate")
 
+    def gates(self, params: Params, carry: Carry, u: Any, r: Any) -> dict[str, Array]:
+        """The gates of a step by name, each in [0, 1]; see `jaxrnn.diagnostics`.
+
+        Of `gate`'s arguments; r is None for a cell that does not split. "forget" is the
+        share of the memory that is kept, whatever a paper calls it. Raises ValueError for
+        a cell without gates.
+        """
+        raise ValueError(f"{type(self).__name__} has no gates to show")
+
     def recur(self, params: Params, carry: Carry, u: Any) -> tuple[Carry, Array]:
         """The part of the step that looks back."""
         return self.gate(params, carry, u, self.mix(params, carry))

@@ -71,6 +71,13 @@ class GRU(Cell[GRUParams, GRUCarry]):
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
+    def gates(
+        self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        gates = 2 * self.hidden_size
+        reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
+        return {"reset": reset, "forget": z}
+
 
 class ResetBeforeGRUParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order r, z, n
@@ -123,6 +130,14 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
+    def gates(
+        self, params: ResetBeforeGRUParams, carry: GRUCarry, u: Array, r: None
+    ) -> dict[str, Array]:
+        gates = 2 * self.hidden_size
+        z = u[..., :gates] + carry.h @ params.w_h[:, :gates]
+        reset, z = squash(z, "sigmoid", "sigmoid")
+        return {"reset": reset, "forget": z}
+
 
 class MinimalGRUParams(NamedTuple):
     w_x: Array  # [D, 2H]  gates side by side, in the order f, n
@@ -172,3 +187,10 @@ class MinimalGRU(Cell[MinimalGRUParams, GRUCarry]):
         n = jnp.tanh(u_n + (f * carry.h) @ w_n)
         h = (1 - f) * carry.h + f * n
         return GRUCarry(h), h
+
+    def gates(
+        self, params: MinimalGRUParams, carry: GRUCarry, u: Array, r: None
+    ) -> dict[str, Array]:
+        size = self.hidden_size
+        # The paper's f lets the new in.
+        return {"forget": sigmoid(-u[..., :size] - carry.h @ params.w_h[:, :size])}

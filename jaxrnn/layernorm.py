@@ -90,6 +90,13 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
         h = o * jnp.tanh(params.gain_c * normalise(c, self.epsilon) + params.b_c)
         return LSTMCarry(h, c), h
 
+    def gates(
+        self, params: LayerNormLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        z = u + params.gain_h * normalise(r, self.epsilon)
+        i, f, _, o = squash(z, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        return {"input": i, "forget": f, "output": o}
+
 
 class LayerNormGRUParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order r, z, n
@@ -158,3 +165,11 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
         return jnp.concatenate(
             [normalise(gates, self.epsilon), normalise(candidate, self.epsilon)], axis=-1
         )
+
+    def gates(
+        self, params: LayerNormGRUParams, carry: GRUCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        gates = 2 * self.hidden_size
+        r = params.gain_h * self._normalise(r)
+        reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
+        return {"reset": reset, "forget": z}

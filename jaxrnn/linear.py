@@ -48,6 +48,9 @@ class LinearCell(Cell[Params, Carry]):
         carry = self.pack(u.a * self.unpack(carry) + u.b, like=carry)
         return carry, self.read(params, carry, u.rest)
 
+    def gates(self, params: Params, carry: Carry, u: Affine, r: None) -> dict[str, Array]:
+        return {"forget": jnp.abs(u.a)}
+
 
 def widen(x: Array) -> Array:
     """x in float32, or as it is where it is wider."""

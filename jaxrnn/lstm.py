@@ -72,6 +72,12 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
         h = o * jnp.tanh(c)
         return LSTMCarry(h, c), h
 
+    def gates(
+        self, params: LSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, f, _, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        return {"input": i, "forget": f, "output": o}
+
 
 class PeepholeLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
@@ -140,6 +146,18 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
         h = sigmoid(z_o + w_o * c) * ACTIVATIONS[self.output_activation](c)
         return LSTMCarry(h, c), h
 
+    def gates(
+        self, params: PeepholeLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        after, _ = self.gate(params, carry, u, r)
+        z_i, z_f, _, z_o = jnp.split(u + r, 4, axis=-1)
+        w_i, w_f, w_o = jnp.split(params.w_c, 3)
+        return {
+            "input": sigmoid(z_i + w_i * carry.c),
+            "forget": sigmoid(z_f + w_f * carry.c),
+            "output": sigmoid(z_o + w_o * after.c),
+        }
+
 
 class CoupledLSTMParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order i, g, o
@@ -195,3 +213,9 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
         c = (1 - i) * carry.c + i * g
         h = o * jnp.tanh(c)
         return LSTMCarry(h, c), h
+
+    def gates(
+        self, params: CoupledLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, _, o = squash(u + r, "sigmoid", "tanh", "sigmoid")
+        return {"input": i, "forget": 1 - i, "output": o}

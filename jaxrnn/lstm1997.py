@@ -43,11 +43,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
 
     `init` draws weights uniformly within `init_range` of zero and writes `input_bias` and
     `output_bias` into the gates' biases: one number, or a tuple with one a block.
-    `input_activation` is g, `output_activation` is f. The gradient is the full one; the
-    paper cut it where it leaves a cell or gate for the step before.
+    `input_activation` is g, `output_activation` is f. `gradient="truncated"` is the
+    paper's: it is cut where it leaves a cell or gate for the step before, so that only
+    c, the constant error carousel, takes it back in time.
 
     Raises ValueError for a size below 1, a block size that does not divide the hidden
-    size, biases that do not fit, or an unknown activation.
+    size, biases that do not fit, an unknown gradient, or an unknown activation.
     """
 
     input_size: int
@@ -59,6 +60,7 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
     init_range: float = 0.1
     input_activation: str = "logistic[-2,2]"
     output_activation: str = "logistic[-1,1]"
+    gradient: Literal["full", "truncated"] = "full"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +72,10 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         if self.biases not in ("all", "gates", "none"):
             raise ValueError(
                 f'LSTM1997 needs biases of "all", "gates" or "none", got {self.biases!r}'
+            )
+        if self.gradient not in ("full", "truncated"):
+            raise ValueError(
+                f'LSTM1997 needs a gradient of "full" or "truncated", got {self.gradient!r}'
             )
         for name in ("input_bias", "output_bias"):
             bias = getattr(self, name)
@@ -121,7 +127,10 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         return u
 
     def mix(self, params: LSTM1997Params, carry: LSTM1997Carry) -> Array:
-        return jnp.concatenate([carry.gates, carry.h], axis=-1) @ params.w_h
+        sent = jnp.concatenate([carry.gates, carry.h], axis=-1)
+        if self.gradient == "truncated":
+            sent = jax.lax.stop_gradient(sent)
+        return sent @ params.w_h
 
     def gate(
         self, params: LSTM1997Params, carry: LSTM1997Carry, u: Array, r: Array
@@ -132,6 +141,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         c = carry.c + i * ACTIVATIONS[self.input_activation](z_cells)
         h = o * ACTIVATIONS[self.output_activation](c)
         return LSTM1997Carry(h, c, gates), h
+
+    def gates(
+        self, params: LSTM1997Params, carry: LSTM1997Carry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, o = jnp.split(sigmoid((u + r)[..., : 2 * self.blocks]), 2, axis=-1)
+        return {"input": i, "output": o}
 
 
 class CarouselParams(NamedTuple):

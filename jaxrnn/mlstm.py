@@ -177,6 +177,11 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         )
         return _narrow(last, carry), y.astype(carry.c.dtype)
 
+    def gates(
+        self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput, r: None
+    ) -> dict[str, Array]:
+        return {"forget": jnp.exp(u.log_f), "output": u.o}
+
 
 def _normalise(value: Array, weight: Array, m: Array) -> Array:
     # exp(-m) is the paper's 1 in units of exp(m). Above exp(80) it leaves of any value

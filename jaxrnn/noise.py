@@ -135,6 +135,11 @@ class Zoneout(Wrapper):
             )
         return rates
 
+    def gates(
+        self, params: ZoneoutParams, carry: Any, u: tuple[Any, Any], r: Any
+    ) -> dict[str, Array]:
+        return super().gates(params, carry, u[0], r)
+
 
 class VariationalDropoutParams(NamedTuple):
     cell: Any

@@ -65,6 +65,10 @@ class Precision(Wrapper):
         params, u, r = _cast((params, u, r), _dtype(carry))
         return self.cell.gate(params, carry, u, r)
 
+    def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
+        params, u, r = _cast((params, u, r), _dtype(carry))
+        return self.cell.gates(params, carry, u, r)
+
 
 def _cast(tree: Any, dtype: str | None) -> Any:
     """The real floating leaves in `dtype` (None: as they are), the others untouched."""

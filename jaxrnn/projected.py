@@ -84,3 +84,9 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
         c = f * carry.c + i * g
         h = (o * jnp.tanh(c)) @ params.w_p
         return LSTMCarry(h, c), h
+
+    def gates(
+        self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, f, _, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        return {"input": i, "forget": f, "output": o}

@@ -76,3 +76,8 @@ class Slower(Wrapper):
     def _hold(self, carry: SlowerCarry, after: Any, y: Array) -> tuple[SlowerCarry, Array]:
         inner, y = select(carry.age == 0, (after, y), (carry.cell, carry.y))
         return SlowerCarry(inner, y, (carry.age + 1) % self.every), y
+
+    def gates(
+        self, params: SlowerParams, carry: SlowerCarry, u: Any, r: Any
+    ) -> dict[str, Array]:
+        raise ValueError(f"{self} holds still between its steps: look at its cell instead")

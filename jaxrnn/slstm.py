@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.activations import squash
+from jaxrnn.activations import sigmoid, squash
 from jaxrnn.cell import Cell, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
@@ -113,3 +113,15 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
         n = keep * carry.n + write
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
+
+    def gates(
+        self, params: SLSTMParams, carry: SLSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        """Of the memory c / n, the weighted mean of all that was written: the weights of
+        what it was and of what is new, which sum to 1 unless it was empty."""
+        after, _ = self.gate(params, carry, u, r)
+        log_i = (u + r)[..., : self.hidden_size]
+        write = jnp.exp(log_i - after.m) / after.n
+        keep = jnp.where(carry.n == 0, jnp.ones_like(write), 1 - write)
+        o = sigmoid((u + r)[..., 3 * self.hidden_size :])
+        return {"input": write, "forget": keep, "output": o}

@@ -73,3 +73,6 @@ class Wrapper(Cell[Any, Any]):
         if self.splits:
             return super().recur(params, carry, u)
         return self.cell.recur(params.cell, carry, u)
+
+    def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
+        return self.cell.gates(params.cell, carry, u, r)

@@ -1,0 +1,49 @@
+"""The networks of Hochreiter & Schmidhuber 1997: a cell, and outputs that read it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import jaxrnn
+from jaxrnn.initial import uniform
+
+
+class NetworkParams(NamedTuple):
+    cell: Any
+    w: Array  # [H (+ D), O]
+    b: Array | None  # [O]
+
+
+@dataclass(frozen=True)
+class Network:
+    """z = (y of the cell, and x where `sees_inputs`) W + b, at every step.
+
+    xs `[T, ..., D]` gives z `[T, ..., output_size]`. W starts uniformly within
+    `init_range` of zero, b at zero; it is there where `bias` is True.
+    """
+
+    cell: jaxrnn.Cell
+    output_size: int
+    sees_inputs: bool = False
+    bias: bool = True
+    init_range: float = 0.1
+
+    def init(self, key: Array) -> NetworkParams:
+        cell_key, key = jax.random.split(key)
+        rows = self.cell.output_size + self.sees_inputs * self.cell.input_size
+        shape = (rows, self.output_size)
+        return NetworkParams(
+            cell=self.cell.init(cell_key),
+            w=uniform(key, shape, -self.init_range, self.init_range, jnp.float32),
+            b=jnp.zeros(self.output_size) if self.bias else None,
+        )
+
+    def __call__(self, params: NetworkParams, xs: Array) -> Array:
+        _, ys = jaxrnn.unroll(self.cell, params.cell, xs)
+        if self.sees_inputs:
+            ys = jnp.concatenate([ys, xs], axis=-1)
+        z = ys @ params.w
+        return z if params.b is None else z + params.b

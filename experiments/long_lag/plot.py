@@ -1,0 +1,93 @@
+"""Draws how runs of several lags and cells went.
+
+    for lag in 20 50 100; do for cell in lstm gru elman; do
+        python -m experiments.long_lag.train order2 --cell $cell --lag $lag \\
+            --run-dir runs/order2-$cell-$lag
+    done; done
+    python -m experiments.long_lag.plot runs/order2-*
+
+Three pictures side by side: the share of trials that met the criterion and the sequences
+they needed, over the lag, and for the longest lag how far back the answer's gradient
+reaches after training.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments.long_lag.run import load
+from experiments.long_lag.task import Learners
+from jaxrnn.diagnostics import gradient_by_lag
+from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
+from jaxrnn.training.command import refusals
+
+SEQUENCES = 8  # whose gradients are averaged
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draws success, sequences needed and reach of the gradient against the lag."""
+
+    run_dirs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    picture: Path = Path("long_lag.png")
+
+
+def reach(path: Path) -> np.ndarray:
+    """|| d y / d carry || by lag `[T]`, y the last answer of the trial that was done
+    first, or of the first trial; the mean over sequences."""
+    _, problem, network, learners = load(path)
+    needed = np.asarray(learners.needed)
+    best = int(np.argmin(np.where(needed < 0, np.iinfo(np.int32).max, needed)))
+    params = jax.tree.map(lambda leaf: leaf[best], learners.weights.cell)
+    examples = problem.test_set(jax.random.key(0), jnp.int32(best), SEQUENCES)
+    xs = jnp.moveaxis(jnp.asarray(examples.xs), 0, 1)
+    # A sequence ends at its last scored step.
+    scored = jnp.moveaxis(jnp.asarray(examples.scored), 0, 1)
+    mask = jnp.cumsum(scored[::-1].astype(jnp.int32), axis=0)[::-1] > 0
+    return np.asarray(gradient_by_lag(network.cell, params, xs, mask=mask))
+
+
+def success(learners: Learners) -> tuple[float, float]:
+    """The share of the trials that met the criterion, and the mean of what they needed."""
+    needed = np.asarray(learners.needed)
+    solved = needed[needed >= 0]
+    return len(solved) / len(needed), float(np.mean(solved)) if len(solved) else np.nan
+
+
+def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
+    """Raises ValueError if a folder holds no run."""
+    by_cell: dict[str, dict[int, tuple[float, float, Path]]] = defaultdict(dict)
+    for path in run_dirs:
+        config, _, _, learners = load(path)
+        by_cell[config.cell][config.lag] = (*success(learners), path)
+
+    figure, ((left, middle, right),) = new_figure(1, 3)
+    for cell, runs in sorted(by_cell.items()):
+        lags = sorted(runs)
+        shares, sequences = zip(*(runs[lag][:2] for lag in lags), strict=True)
+        left.plot(lags, shares, "o-", label=cell)
+        middle.plot(lags, sequences, "o-", label=cell)
+    left.set(xlabel="lag", ylabel="share of trials solved", ylim=(-0.05, 1.05))
+    middle.set(xlabel="lag", ylabel="sequences needed, mean", yscale="log")
+    for axes in (left, middle):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    plot_by_lag(right, {cell: reach(runs[max(runs)][2]) for cell, runs in by_cell.items()})
+    save(figure, picture)
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    with refusals():
+        draw(options.run_dirs, options.picture)
+    print(options.picture)
+
+
+if __name__ == "__main__":
+    main()

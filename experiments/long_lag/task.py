@@ -1,0 +1,278 @@
+"""From a config to trials that learn side by side, and what they have come to."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+import jaxrnn
+from experiments.long_lag.config import Config
+from experiments.long_lag.criteria import Criterion, Examined, Window
+from experiments.long_lag.network import Network, NetworkParams
+from experiments.long_lag.problems import (
+    Arithmetic,
+    BaiAdding,
+    BaiCopy,
+    Distractors,
+    EmbeddedReber,
+    Example,
+    NoisySequences,
+    Problem,
+    Result,
+    TemporalOrder,
+    TwoSequences,
+)
+from jaxrnn.strategies.select import select
+from jaxrnn.training.loop import Evaluate
+from jaxrnn.training.optimiser import Optimiser
+from jaxrnn.training.run import Task
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import TrainStep
+
+# The streams of random numbers of a run's key.
+START, LEARN, EXAMINE, TEST = range(4)
+
+
+class Learners(NamedTuple):
+    """All trials; the first axis of every leaf is theirs."""
+
+    weights: NetworkParams
+    needed: Array  # [trials] int32  sequences until the criterion was met, -1 before
+
+
+def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
+    """The problem and its published criterion; the two of Bai et al. have none."""
+    lag, name = config.lag, config.problem
+    in_a_row = Window(10_000, counted=False)
+    match name:
+        case "reber":
+            return EmbeddedReber(config.seed), Examined(512)
+        case "2a" | "2b":
+            return TwoSequences(lag, random=name == "2b"), in_a_row
+        case "2c":
+            return Distractors(lag, config.symbols), in_a_row
+        case "3a":
+            return NoisySequences(lag, config.informative), Examined(256, error=0.01)
+        case "3b":
+            noisy = NoisySequences(lag, config.informative, noisy_inputs=True)
+            return noisy, Examined(256, limit=6, error=0.04)
+        case "3c":
+            noisy = NoisySequences(lag, config.informative, True, noisy_targets=True)
+            return noisy, Examined(256, error=0.015)
+        case "adding":
+            return Arithmetic(lag), Window(2000, error=0.01)
+        case "multiplication":
+            return Arithmetic(lag, multiply=True), Window(2000, limit=config.wrong)
+        case "order2":
+            return TemporalOrder(2, lag), Window(2000, error=0.1)
+        case "order3":
+            return TemporalOrder(3, lag), Window(2000, error=0.1)
+        case "bai-adding":
+            return BaiAdding(lag), None
+        case "bai-copy":
+            return BaiCopy(lag), None
+
+
+def make_network(config: Config, problem: Problem) -> Network:
+    """Raises ValueError if the sizes or biases do not fit."""
+    sizes = problem.input_size, config.hidden_size
+    match config.cell:
+        case "lstm1997":
+            cell = jaxrnn.LSTM1997(
+                *sizes,
+                block_size=config.block_size,
+                biases=config.biases,
+                input_bias=config.input_bias or 0.0,
+                output_bias=config.output_bias or 0.0,
+                init_range=config.init_range,
+                gradient=config.gradient,
+            )
+        case "carousel":
+            cell = jaxrnn.Carousel(*sizes, init_range=config.init_range)
+        case "lstm":
+            cell = jaxrnn.LSTM(*sizes)
+        case "gru":
+            cell = jaxrnn.GRU(*sizes)
+        case "elman":
+            cell = jaxrnn.Elman(*sizes)
+        case "mingru":
+            cell = jaxrnn.MinGRU(*sizes)
+    return Network(
+        cell,
+        problem.output_size,
+        sees_inputs=isinstance(problem, TwoSequences),
+        bias=config.readout_bias,
+        init_range=config.init_range,
+    )
+
+
+def make_task(config: Config) -> Task:
+    """Learning with `trials` networks at once; raises ValueError if something is off."""
+    if config.trials < 1 or config.updates_per_step < 1:
+        raise ValueError(
+            f"trials and updates_per_step must be 1 or more, got {config.trials} and "
+            f"{config.updates_per_step}"
+        )
+    problem, criterion = make_problem(config)
+    network, optimiser = make_network(config, problem), config.make_optimiser()
+    keys = jax.random.split(
+        jax.random.fold_in(jax.random.key(config.seed), START), config.trials
+    )
+    weights: Any = jax.vmap(network.init)(keys)
+    recent = ()
+    if isinstance(criterion, Window):
+        recent = criterion.start(config.trials)
+    state = TrainState.create(weights, optimiser, recent, config.seed)._replace(
+        params=Learners(weights, jnp.full(config.trials, -1, jnp.int32)),
+        opt_state=jax.vmap(optimiser.transform.init)(weights),
+    )
+    examine = make_examine(network, problem, config.trials)
+    return Task(
+        state=state,
+        train_step=make_train_step(config, network, problem, criterion, optimiser),
+        batch=lambda step: (),  # sequences are drawn where they are learned from
+        evaluate=make_evaluate(config, criterion, examine),
+        test=make_test(config, examine),
+        unit="sequence",
+        tokens_per_step=config.trials * config.updates_per_step * config.batch_size,
+    )
+
+
+def make_train_step(
+    config: Config,
+    network: Network,
+    problem: Problem,
+    criterion: Criterion | None,
+    optimiser: Optimiser,
+) -> TrainStep:
+    """Returns the jitted `step(state, batch) -> (state, metrics)`: `updates_per_step`
+    updates of every trial that has not yet met the criterion. Once all have, it does
+    nothing but count."""
+    trials = jnp.arange(config.trials)
+    examine = make_examine(network, problem, config.trials)
+
+    def loss(weights: Any, examples: Example) -> tuple[Array, Result]:
+        zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
+        results = jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
+        return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
+
+    def learn(weights: Any, opt_state: Any, key: Array, trial: Array):
+        """One update of one trial, and how its first sequence was answered before."""
+        keys = jax.random.split(key, config.batch_size)
+        examples = jax.vmap(lambda key: problem.draw(key, trial))(keys)
+        gradients, result = jax.grad(loss, has_aux=True)(weights, examples)
+        updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
+        return optax.apply_updates(weights, updates), opt_state, result
+
+    def update(state: TrainState, n: Array) -> tuple[TrainState, Result]:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, LEARN), n)
+        keys = jax.random.split(key, config.trials)
+        weights, opt_state, results = jax.vmap(learn)(
+            state.params.weights, state.opt_state, keys, trials
+        )
+        # A trial whose numbers are no longer finite has failed, and stays where it is.
+        moves = (state.params.needed < 0) & jnp.isfinite(results.loss)
+        weights = select(moves, weights, state.params.weights)
+        opt_state = select(moves, opt_state, state.opt_state)
+        state = state._replace(
+            params=state.params._replace(weights=weights), opt_state=opt_state
+        )
+        if isinstance(criterion, Window):
+            recent = criterion.after(state.carry, results, n)
+            met = criterion.met(recent, n + 1)
+            state = _solved(state, met, criterion.needed(n + 1))._replace(carry=recent)
+        return state, results
+
+    def learn_on(state: TrainState) -> tuple[TrainState, Result]:
+        first = state.step * config.updates_per_step
+        state, results = jax.lax.scan(
+            update, state, first + jnp.arange(config.updates_per_step)
+        )
+        if isinstance(criterion, Examined):
+            key = jax.random.fold_in(jax.random.fold_in(state.key, EXAMINE), state.step)
+            met = criterion.met(examine(state.params.weights, key, criterion.count))
+            state = _solved(state, met, first + config.updates_per_step)
+        return state, jax.tree.map(lambda a: jnp.mean(a, axis=0), results)
+
+    def rest(state: TrainState) -> tuple[TrainState, Result]:
+        nothing = jnp.zeros(config.trials)
+        return state, Result(nothing, nothing, nothing)
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        rate = jnp.asarray(optimiser.schedule(state.step * config.updates_per_step))
+        learning = jnp.any(state.params.needed < 0)
+        state, results = jax.lax.cond(learning, learn_on, rest, state)
+        unsolved = state.params.needed < 0
+        state = state._replace(step=state.step + 1)
+        return state, {
+            "loss": jnp.mean(results.loss),
+            "wrong": jnp.mean(results.wrong),
+            "solved": jnp.mean(~unsolved, dtype=jnp.float32),
+            "learning_rate": rate,
+        }
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _solved(state: TrainState, met: Array, needed: Array) -> TrainState:
+    """`needed` written down for the trials that met the criterion just now."""
+    before = state.params.needed
+    after = jnp.where((before < 0) & met, needed.astype(before.dtype), before)
+    return state._replace(params=state.params._replace(needed=after))
+
+
+def make_examine(network: Network, problem: Problem, trials: int):
+    """Returns `examine(weights, key, count) -> Result` with leaves `[trials, count]`: how
+    each trial answers test sequences of its own."""
+
+    def one(weights: NetworkParams, key: Array, trial: Array, count: int) -> Result:
+        examples = problem.test_set(key, trial, count)
+        zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
+        return jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
+
+    @partial(jax.jit, static_argnames="count")
+    def examine(weights: NetworkParams, key: Array, count: int) -> Result:
+        keys = jax.random.split(key, trials)
+        return jax.vmap(partial(one, count=count))(weights, keys, jnp.arange(trials))
+
+    return examine
+
+
+def make_evaluate(config: Config, criterion: Criterion | None, examine) -> Evaluate:
+    """Returns `evaluate(learners)`: the share of the trials that have not met the
+    criterion as the loss, and how many sequences the others needed; the loss on test
+    sequences where there is no criterion."""
+    if criterion is None:
+        return make_test(config, examine)
+
+    def evaluate(learners: Learners) -> dict[str, float]:
+        needed = np.asarray(learners.needed)
+        solved = needed[needed >= 0]
+        figures = {"loss": float(np.mean(needed < 0)), "solved": len(solved) / len(needed)}
+        if len(solved):
+            figures["sequences"] = float(np.mean(solved))
+            figures["fewest"], figures["most"] = float(min(solved)), float(max(solved))
+        return figures
+
+    return evaluate
+
+
+def make_test(config: Config, examine) -> Evaluate:
+    """Returns `test(learners)`: the loss, the share of wrong answers and the mean error on
+    fresh sequences, of the trials that met the criterion, or of all if none did."""
+    key = jax.random.fold_in(jax.random.key(config.seed), TEST)
+
+    def test(learners: Learners) -> dict[str, float]:
+        results = examine(learners.weights, key, config.test_sequences)
+        solved = np.asarray(learners.needed) >= 0
+        among = solved if np.any(solved) else np.ones_like(solved)
+        return {
+            name: float(np.mean(np.asarray(values)[among]))
+            for name, values in results._asdict().items()
+        }
+
+    return test

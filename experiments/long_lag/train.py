@@ -1,0 +1,24 @@
+"""Trains trials of a small network on a problem with a long time lag.
+
+    python -m experiments.long_lag.train adding
+    python -m experiments.long_lag.train adding --cell gru
+    python -m experiments.long_lag.train reber-3x2-0.5
+
+Interrupt it at any time; the same command goes on where it stopped and ends with the
+same bits.
+"""
+
+import tyro
+
+from experiments.long_lag.config import PRESETS
+from experiments.long_lag.task import make_task
+from jaxrnn.training import command
+
+
+def main() -> None:
+    config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
+    command.train(config, lambda: make_task(config))
+
+
+if __name__ == "__main__":
+    main()

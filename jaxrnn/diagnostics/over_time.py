@@ -1,0 +1,141 @@
+"""What a recurrence holds at every step, and how far back its loss reaches."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Recurrence
+from jaxrnn.strategies.select import select
+from jaxrnn.unroll import unroll
+
+
+class Walk(NamedTuple):
+    """What passed through a recurrence, step by step."""
+
+    entering: Any  # carries before each step, after its reset: leaves [T, ..., *]
+    leaving: Any  # carries after each step
+    ys: Array  # [T, ..., output_size]
+
+
+@partial(jax.jit, static_argnames="recurrence")
+def walk(
+    recurrence: Recurrence,
+    params: Any,
+    xs: Array,
+    carry: Any = None,
+    *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    push: Any = None,
+) -> Walk:
+    """`unroll`, step by step, with every carry kept.
+
+    xs `[T, ..., D]`, `carry`, `mask` and `reset` are those of `unroll`. `push`, a tree
+    like `entering`, is added to the carries that enter: what their derivative is taken
+    by. Raises ValueError where `unroll` would, and for a recurrence that does not step.
+    """
+    jax.eval_shape(  # for what it refuses
+        lambda: unroll(recurrence, params, xs, carry, mask=mask, reset=reset)
+    )
+    start = recurrence.initial_carry(params, xs.shape[1:-1])
+    xs = select(mask, xs, jnp.zeros_like(xs))
+
+    def step(carry: Any, inputs: Any) -> tuple[Any, Walk]:
+        x, valid, begin, push = inputs
+        entering = carry if begin is None else select(begin, start, carry)
+        if push is not None:
+            entering = jax.tree.map(jnp.add, entering, push)
+        after, y = recurrence.step(params, entering, x)
+        leaving = select(valid, after, entering)
+        y = select(valid, y, jnp.zeros_like(y))
+        return leaving, Walk(entering, leaving, y)
+
+    first = start if carry is None else carry
+    return jax.lax.scan(step, first, (xs, mask, reset, push))[1]
+
+
+@partial(jax.jit, static_argnames="recurrence")
+def state_norms(
+    recurrence: Recurrence,
+    params: Any,
+    xs: Array,
+    carry: Any = None,
+    *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+) -> Any:
+    """The Euclidean norm of each leaf of the carry after each step: a tree like the carry
+    with leaves `[T, ...]`.
+
+    Arguments and errors are those of `walk`.
+    """
+    leaving = walk(recurrence, params, xs, carry, mask=mask, reset=reset).leaving
+    return jax.tree.map(lambda leaf: _norm([leaf], xs.ndim - 1), leaving)
+
+
+@partial(jax.jit, static_argnames=("recurrence", "loss"))
+def gradient_by_lag(
+    recurrence: Recurrence,
+    params: Any,
+    xs: Array,
+    loss: Callable[[Array], Array] | None = None,
+    carry: Any = None,
+    *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+) -> Array:
+    """How much of the past the loss depends on: the norm of its gradient by each carry.
+
+    Entry k of the result `[T, ...]` is || d loss / d carry ||, of the carry that enters
+    the step k steps before the last one of its row; NaN where a row has no such step. All
+    leaves of the carry count together, of a composition all of its parts'.
+
+    `loss(ys)` is a scalar, a sum over rows that do not see one another. Without it, the
+    last valid output of each row takes its place and the norm is the Frobenius norm of
+    the Jacobian d y / d carry. The other arguments and errors are those of `walk`.
+    """
+    passed = walk(recurrence, params, xs, carry, mask=mask, reset=reset)
+    valid = jnp.ones(xs.shape[:-1], bool) if mask is None else mask
+    lags = jnp.cumsum(valid[::-1].astype(jnp.int32), axis=0)[::-1] - 1
+
+    def measured(push: Any) -> Array:
+        pushed = walk(recurrence, params, xs, carry, mask=mask, reset=reset, push=push)
+        return pushed.ys if loss is None else loss(pushed.ys)
+
+    value, pull = jax.vjp(measured, jax.tree.map(jnp.zeros_like, passed.entering))
+    if loss is None:
+        last = (valid & (lags == 0))[..., None]
+        unit = jnp.eye(recurrence.output_size, dtype=value.dtype)
+        gradients = [pull(jnp.where(last, y, jnp.zeros_like(value)))[0] for y in unit]
+    else:
+        gradients = [pull(jnp.ones_like(value))[0]]
+    # Leaves that count steps have no derivative.
+    leaves = [leaf for leaf in jax.tree.leaves(gradients) if _differentiable(leaf)]
+    return _by_lag(_norm(leaves, xs.ndim - 1), lags, valid)
+
+
+def _by_lag(norms: Array, lags: Array, valid: Array) -> Array:
+    """Norms `[T, ...]` moved to the entry of their lag."""
+    length = len(norms)
+    # Masked steps go to an entry of their own, which is dropped.
+    to = jnp.where(valid, lags, length)
+    empty = jnp.full((length + 1, *norms.shape[1:]), jnp.nan, norms.dtype)
+    rows = jnp.indices(norms.shape, sparse=True)[1:]
+    return empty.at[(to, *rows)].set(norms)[:length]
+
+
+def _norm(leaves: list[Array], kept: int) -> Array:
+    """Over all leaves and all but the first `kept` axes."""
+    squares = [
+        jnp.sum(jnp.square(jnp.abs(leaf)), axis=tuple(range(kept, leaf.ndim)))
+        for leaf in leaves
+    ]
+    return jnp.sqrt(sum(squares[1:], squares[0]))
+
+
+def _differentiable(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
