@@ -27,11 +27,10 @@ from experiments.long_lag.problems import (
     TwoSequences,
 )
 from jaxrnn.strategies.select import select
-from jaxrnn.training.loop import Evaluate
 from jaxrnn.training.optimiser import Optimiser
-from jaxrnn.training.run import Task
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import TrainStep
+from jaxrnn.training.task import Evaluate, Task
 
 # The streams of random numbers of a run's key.
 START, LEARN, EXAMINE, TEST = range(4)
