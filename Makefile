@@ -1,5 +1,6 @@
 # make train   sets up .venv and trains the demo language model into runs/demo
 # make test    sets up .venv and runs every test
+# make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make lint    style and types
 # PYTHON=python3.13 make test   chooses the interpreter
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test lint
+.PHONY: train test faults lint
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -16,6 +17,9 @@ train: $(VENV)/run-$(VERSION)
 
 test: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python -m pytest
+
+faults: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python tests/faults.py
 
 lint: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/ruff check

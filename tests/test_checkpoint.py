@@ -379,7 +379,7 @@ def restore_after_damage(run_dir: Path) -> int:
 
 
 def read_files(run_dir: Path) -> tuple[set[str], set[str]]:
-    """The files of step 2 that a restore reads, and those that it may read.
+    """The files of step 2 that a restore reads without their list, and that it may read.
 
     TensorStore spreads the values over one file or several, with an index beside them
     that nobody reads, all under names that tell nothing: the largest one holds values.
@@ -395,38 +395,67 @@ def read_files(run_dir: Path) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, zero_tail, None])
-def test_damage_to_any_file_is_found_or_harmless(two_steps, tmp_path, damage):
+@pytest.mark.parametrize("listed", [True, False])
+def test_damage_to_any_file_is_found(two_steps, tmp_path, damage, listed):
     found = set()
-    for number, name in enumerate(files_of_newest(two_steps)):
+    names = files_of_newest(two_steps)
+    for number, name in enumerate(names):
         run_dir = tmp_path / str(number)
         shutil.copytree(two_steps, run_dir)
-        file = run_dir / "checkpoints" / "2" / name
+        folder = run_dir / "checkpoints" / "2"
+        file = folder / name
         if damage is None:
             file.unlink()
         else:
             file.write_bytes(damage(file.read_bytes()))
+        if not listed:
+            (folder / "SHA256SUMS").unlink(missing_ok=True)
         if restore_after_damage(run_dir) == 1:
             found.add(name)
-    read, may_be_read = read_files(two_steps)
-    assert read <= found <= may_be_read
+    if listed:
+        # A step whose list is gone is what a process leaves that was killed just before.
+        assert set(names) - found == ({"SHA256SUMS"} if damage is None else set())
+    else:
+        # Then the digests of the leaves find what a restore would read.
+        read, may_be_read = read_files(two_steps)
+        assert read <= found <= may_be_read
 
 
-def test_every_flipped_bit_is_found_or_harmless(two_steps, tmp_path):
+def test_every_flipped_bit_is_found(two_steps, tmp_path):
     places = random.Random(5)
-    read, may_be_read = read_files(two_steps)
-    flips = found = 0
     for name in files_of_newest(two_steps):
         original = (two_steps / "checkpoints" / "2" / name).read_bytes()
-        for bit in places.sample(range(8 * len(original)), 15 if name in read else 4):
+        for bit in places.sample(range(8 * len(original)), 6):
+            run_dir = tmp_path / f"{name.replace('/', '-')}-{bit}"
+            shutil.copytree(two_steps, run_dir)
+            (run_dir / "checkpoints" / "2" / name).write_bytes(flip(original, bit))
+            assert restore_after_damage(run_dir) == 1
+
+
+def test_without_the_list_a_flipped_bit_is_found_or_harmless(two_steps, tmp_path):
+    places = random.Random(6)
+    read, may_be_read = read_files(two_steps)
+    flips = found = 0
+    for name in sorted(read):
+        original = (two_steps / "checkpoints" / "2" / name).read_bytes()
+        for bit in places.sample(range(8 * len(original)), 15):
             run_dir = tmp_path / str(flips)
             shutil.copytree(two_steps, run_dir)
             (run_dir / "checkpoints" / "2" / name).write_bytes(flip(original, bit))
-            step = restore_after_damage(run_dir)
-            assert step == 2 or name in may_be_read
+            (run_dir / "checkpoints" / "2" / "SHA256SUMS").unlink()
+            found += restore_after_damage(run_dir) == 1
             flips += 1
-            found += step == 1
     # A flip may fall on a byte that no reader looks at; few do.
-    assert found > 0.8 * 15 * len(read)
+    assert found > 0.8 * flips
+
+
+def test_the_list_of_files_is_that_of_sha256sum(run_dir):
+    folder = run_dir / "checkpoints" / "2"
+    check = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=folder).returncode == 0
+    (folder / "extra").write_text("")
+    with pytest.raises(ValueError, match="extra is not the file that was saved"):
+        read_step(folder)
 
 
 def test_a_damaged_step_is_kept_as_evidence(run_dir):

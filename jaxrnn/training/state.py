@@ -57,7 +57,7 @@ class TrainState(NamedTuple):
     @property
     def evaluated_params(self) -> Any:
         """The parameters to measure and to use: the averages where they are kept."""
-        return self.params if self.averages == () else self.averages
+        return self.averages if jax.tree.leaves(self.averages) else self.params
 
     def with_evaluation(
         self, loss: float, plateau: optax.GradientTransformationExtraArgs | None = None

@@ -90,7 +90,7 @@ def make_train_step(
             updates = optax.tree.scale(state.plateau.scale, updates)
         params = optax.apply_updates(state.params, updates)
         averages = state.averages
-        if averages != ():
+        if jax.tree.leaves(averages):
             averages = optax.incremental_update(params, averages, 1 - average)
 
         norm = optax.tree.norm(gradients)

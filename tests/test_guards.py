@@ -1,0 +1,177 @@
+"""What keeps bad numbers and changed worlds out of a run."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.digest import digest_tree
+from jaxrnn.training.loop import Plan
+from jaxrnn.training.optimiser import Optimiser, make_plateau
+from jaxrnn.training.options import Options
+from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.skips import Skips
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_train_step
+
+OPTIMISER = Optimiser(optax.adam(0.1), optax.constant_schedule(0.1))
+
+
+@pytest.fixture(autouse=True)
+def optax_may_promote():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def loss(params, carry, batch, key):
+    """Its value, its gradient and its carry are poisoned one by one."""
+    value, slope, next_carry = batch
+    return jnp.sum(params * slope) + value, carry + next_carry
+
+
+CLEAN = (jnp.float32(1), jnp.array([0.5, -0.25]), jnp.float32(1))
+POISONED = {
+    "loss": (jnp.float32(jnp.nan), *CLEAN[1:]),
+    "gradient": (CLEAN[0], jnp.array([0.5, jnp.inf]), CLEAN[2]),
+    "carry": (*CLEAN[:2], jnp.float32(jnp.nan)),
+}
+
+
+def start(optimiser=OPTIMISER):
+    params = jnp.array([1.0, 2.0])
+    return TrainState.create(params, optimiser, jnp.zeros(1), seed=0, average=True)
+
+
+def copy(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+STEP = make_train_step(loss, OPTIMISER, halt_after=2, average=0.9)
+
+
+@pytest.mark.parametrize("poison", POISONED)
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(poison):
+    before, _ = STEP(start(), CLEAN)
+    after, metrics = STEP(copy(before), POISONED[poison])
+    assert not metrics["finite"]
+    assert (int(after.step), int(after.skipped), int(after.bad_in_row)) == (2, 1, 1)
+    for name in ("params", "opt_state", "carry", "averages", "key", "best_loss"):
+        chex.assert_trees_all_equal(getattr(after, name), getattr(before, name))
+    good, metrics = STEP(after, CLEAN)
+    assert metrics["finite"]
+    assert (int(good.step), int(good.skipped), int(good.bad_in_row)) == (3, 1, 0)
+    assert int(good.opt_state[0].count) == 2
+
+
+def test_after_too_many_in_a_row_nothing_moves_any_more():
+    state = start()
+    for batch in (CLEAN, POISONED["loss"], POISONED["carry"]):
+        state, _ = STEP(state, batch)
+    frozen = digest_tree(state)
+    assert int(state.step) == 3
+    for batch in (CLEAN, POISONED["gradient"]):
+        state, _ = STEP(state, batch)
+        assert digest_tree(state) == frozen
+
+
+def test_averages_follow_the_parameters():
+    state, want = start(), np.array([1.0, 2.0])
+    for _ in range(3):
+        state, _ = STEP(state, CLEAN)
+        want = 0.9 * want + 0.1 * np.asarray(state.params)
+    np.testing.assert_allclose(state.averages, want, rtol=1e-6)
+    assert state.evaluated_params is state.averages
+
+
+def test_a_plateau_scales_the_updates_down_and_is_part_of_the_state():
+    plateau = make_plateau(0.5, patience=2)
+    optimiser = Optimiser(optax.sgd(1.0), optax.constant_schedule(1.0), plateau)
+    step = make_train_step(loss, optimiser)
+    state = start(optimiser)
+    scales = []
+    for measured in (3.0, 2.0, 2.5, 2.5, 2.5, 2.5):
+        state = state.with_evaluation(measured, plateau)
+        before = np.asarray(state.params)
+        state, metrics = step(state, CLEAN)
+        moved = (before - np.asarray(state.params)) / np.asarray(CLEAN[1])
+        np.testing.assert_allclose(moved, metrics["learning_rate"], rtol=1e-6)
+        scales.append(float(metrics["learning_rate"]))
+    assert scales == [1, 1, 1, 0.5, 0.5, 0.25]
+    for decay, patience in ((1.0, 1), (0.0, 1), (0.5, 0)):
+        with pytest.raises(ValueError, match="a plateau needs a decay in"):
+            make_plateau(decay, patience)
+
+
+def test_a_plan_ends_at_its_steps_or_without_a_better_evaluation():
+    plan = Plan(steps=100, eval_every=10, checkpoint_every=1, log_every=1, patience=3)
+    assert not plan.ends(59, best_step=30)
+    assert plan.ends(60, best_step=30) and plan.ends(100, best_step=90)
+    assert not Plan(100, 10, 1, 1).ends(99, best_step=0)
+
+
+def test_what_is_passed_over():
+    skips = Skips.asked(["3:5", "9:9"])
+    assert [n for n in range(12) if skips.covers(n)] == [3, 4, 5, 9]
+    again = Skips.asked(["1:1"]).joined_by(json.loads(json.dumps(skips.record())))
+    assert again.ranges == ((1, 1), (3, 5), (9, 9))
+    back = again.after_rollback(6, 7, rollbacks=1)
+    assert back.covers(7) and Skips().joined_by(back.record()) == Skips(
+        tuple(sorted(back.ranges)), 1
+    )
+    assert Skips().joined_by({"seconds": 2.0}) == Skips()  # of an older version
+    for wrong in ("3", "5:3", "0:2", "a:b", "1:2:3", ":"):
+        with pytest.raises(ValueError, match="--skip-batches takes FIRST:LAST"):
+            Skips.asked([wrong])
+
+
+def test_a_save_by_the_way_is_kept_only_while_it_is_the_newest(tmp_path):
+    state = {"x": np.zeros(3)}
+    with CheckpointStore(tmp_path) as store:
+        for step, lasting in ((1, True), (2, True), (3, False), (4, False)):
+            store.save(step, state, lasting=lasting)
+        assert store.steps() == [1, 2, 4]
+        going_back = store.restore_lasting(state)
+        assert going_back is not None and going_back.step == 2
+        store.save(5, state)
+        assert store.steps() == [2, 5]
+
+
+def test_leaves_that_older_checkpoints_lack_take_their_defaults(tmp_path):
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, {"x": np.zeros(3)})
+        like = {"x": np.zeros(3), "later": np.array(0, np.int32)}
+        with pytest.raises(ValueError, match="it lacks later"):
+            store.restore(like)
+        restored = store.restore(like, defaults={"later": np.array(7, np.int32)})
+    assert restored is not None and restored.state["later"] == 7
+
+
+def test_only_allowed_fields_may_change_and_what_did_is_told(tmp_path):
+    run = RunDirectory(tmp_path)
+    began = {"rate": 0.1, "cell": "lstm", "seed": 0}
+    assert run.enter(began, "auto") == {}
+    with pytest.raises(ValueError, match=r"cell was 'lstm' .* --allow-change cell rate"):
+        run.enter(began | {"rate": 0.2, "cell": "gru"}, "auto")
+    with pytest.raises(ValueError, match=r"rate was 0.1 .* --allow-change rate\)"):
+        run.enter(began | {"rate": 0.2, "cell": "gru"}, "auto", allowed={"cell"})
+    with pytest.raises(ValueError, match="--allow-change knows no rates"):
+        run.enter(began, "auto", allowed={"rates"})
+    assert run.read_config() == began
+    now = began | {"rate": 0.2, "newer": True}
+    assert run.enter(now, "auto", allowed={"rate"}) == {"rate": (0.1, 0.2)}
+    assert run.read_config() == now
+    run.config.write_text("{")
+    with pytest.raises(ValueError, match="config.json cannot be read"):
+        run.enter(now, "auto")
+
+
+def test_going_back_depends_on_when_it_saves():
+    assert "checkpoint_every" in Options().free
+    assert "checkpoint_every" not in Options(on_nan="rollback").free
+    assert Options(on_nan="stop").halt_after == Options(on_nan="rollback").halt_after == 1
+    assert Options(nan_limit=7).halt_after == 7
