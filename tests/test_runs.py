@@ -106,6 +106,7 @@ def call(monkeypatch, capsys):
     [
         ({"dropout": 0.2}, "dropout was 0.1 and is now 0.2"),
         ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"hidden_size": 9, "allow_change": "hidden_size"}, " does not fit: "),
         ({"data": "OTHER"}, "data_sha256 was '"),
         ({"data": "nowhere.txt"}, "no data at nowhere.txt"),
         ({"data": "EMPTY"}, "tokens are too few"),

@@ -393,6 +393,9 @@ def test_a_log_is_cut_back_to_a_step_and_loses_an_unfinished_line(tmp_path):
     assert log.path.read_bytes() == first_two.splitlines(keepends=True)[0]
     log.write(rows[1:2])
     assert log.path.read_bytes() == first_two
+    log.path.write_bytes(b"\0\0\n" + first_two)
+    with pytest.raises(ValueError, match="line 1 of .*metrics.jsonl is not JSON"):
+        log.cut_back(1)
 
 
 @pytest.mark.parametrize(
@@ -458,39 +461,36 @@ def test_a_run_is_begun_and_gone_on_with(tmp_path):
     with pytest.raises(ValueError, match="no run at .*/a/run: it has no config.json"):
         run.read_config()
     with pytest.raises(ValueError, match="holds no run and --resume is must"):
-        run.enter(DESCRIPTION, "must", free=FREE)
+        run.compare(DESCRIPTION, "must", free=FREE)
+    for resume in ("auto", "never"):
+        assert run.compare(DESCRIPTION, resume, free=FREE) == {}
     assert not run.path.exists()
-    assert run.enter(DESCRIPTION, "auto", free=FREE) == {}
-    assert run.enter(DESCRIPTION, "auto", free=FREE) == {}
-    assert run.enter(DESCRIPTION, "must", free=FREE) == {}
+    run.enter(DESCRIPTION)
+    for resume in ("auto", "must"):
+        assert run.compare(DESCRIPTION, resume, free=FREE) == {}
     with pytest.raises(ValueError, match="holds a run already and --resume is never"):
-        run.enter(DESCRIPTION, "never", free=FREE)
+        run.compare(DESCRIPTION, "never", free=FREE)
     assert run.read_config() == json.loads(json.dumps(DESCRIPTION, default=str))
-    other = RunDirectory(tmp_path / "b")
-    assert other.enter(DESCRIPTION, "never", free=FREE) == {}
 
 
 def test_a_changed_field_is_named_with_both_values(tmp_path):
     run = RunDirectory(tmp_path)
-    run.enter(DESCRIPTION | {"tied": False}, "auto", free=FREE)
-    before = run.config.read_bytes()
+    run.enter(DESCRIPTION | {"tied": False})
     changed = DESCRIPTION | {"tied": False, "cell": "gru", "layers": 2, "data": "b.txt"}
     for resume in ("auto", "must"):
         with pytest.raises(ValueError) as refusal:
-            run.enter(changed, resume, free=FREE)
+            run.compare(changed, resume, free=FREE)
         assert "cell was 'lstm' and is now 'gru'" in str(refusal.value)
         assert "layers was 1 and is now 2" in str(refusal.value)
         assert "data" not in str(refusal.value) and "split" not in str(refusal.value)
-        assert run.config.read_bytes() == before
     with pytest.raises(ValueError, match="tied was False and is now None"):
-        run.enter(DESCRIPTION, "auto", free=FREE)
+        run.compare(DESCRIPTION, "auto", free=FREE)
 
 
 def test_a_free_field_may_change(tmp_path):
     run = RunDirectory(tmp_path)
-    run.enter(DESCRIPTION, "auto", free=FREE)
-    assert run.enter(DESCRIPTION | {"data": "b.txt"}, "must", free=FREE) == {}
-    assert run.read_config()["data"] == "b.txt"
+    run.enter(DESCRIPTION)
+    assert run.compare(DESCRIPTION | {"data": "b.txt"}, "must", free=FREE) == {}
 
 
 # Stopping.

@@ -45,8 +45,18 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file, none if there is no file; without an unfinished last line."""
+    """The rows of the file, none if there is no file; without an unfinished last line.
+
+    Raises ValueError for another line that is not JSON.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise ValueError(f"line {number} of {path} is not JSON") from None
+    return rows

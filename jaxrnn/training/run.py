@@ -49,13 +49,14 @@ class Run:
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
             first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
-            first_only(self._begin)
+            first_only(self._compare)
             self.store = stack.enter_context(CheckpointStore(self.directory.path))
             self.mesh = make_mesh()
             self.state = place_state(self.task.state, self.mesh)
             self._like = jax.tree.map(as_struct, self.state)
             self._go_on()
-            first_only(self._remember)
+            # Only now, when nothing can be refused any more.
+            first_only(self._begin)
             self._stack = stack.pop_all()
         return self
 
@@ -144,29 +145,36 @@ class Run:
             if name.startswith("valid_")
         }
 
-    def _begin(self) -> None:
+    def _compare(self) -> None:
         options = self.options
-        allowed = {name.replace("-", "_") for name in options.allow_change}
-        description = (
+        self.description = (
             asdict(options)
             | state_fingerprint(self.task.state)
             | dict(self.task.fingerprint)
         )
-        self.changes = self.directory.enter(
-            description, options.resume, free=options.free, allowed=allowed
+        self.changes = self.directory.compare(
+            self.description,
+            options.resume,
+            free=options.free,
+            allowed={name.replace("-", "_") for name in options.allow_change},
         )
-        for name, content in self.task.files.items():
-            write_text(self.directory.path / name, content)
 
     def _go_on(self) -> None:
+        rows = read_metrics(self.directory.metrics)
         restored = self.store.restore(self._like, defaults=LATER_LEAVES)
         if restored is not None:
             self.state, self.seconds = restored.state, restored.record["seconds"]
             self.skips = self.skips.joined_by(restored.record)
-        elif self.options.resume == "must" or read_metrics(self.directory.metrics):
+        elif rows or self.options.resume == "must":
             raise CheckpointError(
                 f"{self.directory.path} holds a run but no checkpoint to go on from"
             )
+
+    def _begin(self) -> None:
+        self.directory.enter(self.description)
+        for name, content in self.task.files.items():
+            write_text(self.directory.path / name, content)
+        self._remember()
 
     def _go_back(self, halted: Halted) -> None:
         """To the last regular checkpoint, to pass over what came after it."""

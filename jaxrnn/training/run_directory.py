@@ -31,7 +31,7 @@ class RunDirectory:
         except ValueError as error:
             raise ValueError(f"{self.config} cannot be read: {error}") from None
 
-    def enter(
+    def compare(
         self,
         description: Description,
         resume: str,
@@ -39,7 +39,7 @@ class RunDirectory:
         free: Collection[str] = (),
         allowed: Collection[str] = (),
     ) -> Mapping[str, tuple[Any, Any]]:
-        """Begins the run `description` or goes on with it; returns what changed in it.
+        """Whether the run `description` may begin or go on here; returns what changed.
 
         `resume` "auto" goes on if there is a run and begins else; "never" refuses a run
         that is there, "must" one that is not. Fields in `free` and those `allowed` may
@@ -47,8 +47,7 @@ class RunDirectory:
         run was begun without, by an older version, is taken as it is now. The changes
         returned are those allowed: was and is now. Raises ValueError else.
         """
-        # As JSON gives it back: tuples are lists, paths strings.
-        description = json.loads(json.dumps(description, default=str))
+        description = as_json_has_it(description)
         if unknown := sorted(set(allowed) - set(description)):
             raise ValueError(f"--allow-change knows no {', '.join(unknown)}")
         there = self.config.is_file()
@@ -59,9 +58,12 @@ class RunDirectory:
         changes = differences(self.read_config(), description, free) if there else {}
         if refused := changes.keys() - allowed:
             raise ValueError(self._refusal({name: changes[name] for name in refused}))
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.config, description)
         return changes
+
+    def enter(self, description: Description) -> None:
+        """Makes the folder that of the run `description`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.config, as_json_has_it(description))
 
     def remember(self, event: Mapping[str, Any]) -> None:
         """Adds a line to the history of the run's starts."""
@@ -79,6 +81,11 @@ class RunDirectory:
             f"{self.path} holds a run with another configuration: {told} "
             f"(to go on all the same: --allow-change {names})"
         )
+
+
+def as_json_has_it(description: Description) -> Description:
+    """With lists for tuples and texts for paths."""
+    return json.loads(json.dumps(description, default=str))
 
 
 def differences(
