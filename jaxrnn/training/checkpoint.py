@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from jaxrnn.training.leaves import Leaf, host_leaves
+from jaxrnn.training.processes import first_only, is_first
 from jaxrnn.training.saved_step import (
     FORMAT,
     CheckpointError,
@@ -105,9 +106,8 @@ class CheckpointStore:
         is never the best. One that is not `lasting` is kept only while it is the newest:
         the save of a run that was interrupted. The state's memory may be donated once
         this returns. A step at or below the newest begins a new history: the steps from
-        it on go once it is saved.
-        Raises ValueError for a leaf that is not an array or outside of a `with` block, and
-        CheckpointError for a save that failed before.
+        it on go once it is saved. Raises ValueError for a leaf that is not an array or
+        outside of a `with` block, and CheckpointError for a save that failed before.
         """
         if self._writer is None:
             # Python's exit would cut off the last save, with exit code 0.
@@ -125,7 +125,7 @@ class CheckpointStore:
             "record": record or {},
         }
         meta = json.loads(json.dumps(meta))  # a copy, as it will be read
-        if jax.process_index() == 0:
+        if is_first():
             self._saving = self._writer.submit(self._write, leaves, meta)
 
     def restore(
@@ -135,9 +135,9 @@ class CheckpointStore:
 
         The state has the structure, dtypes, shapes and shardings of `like`, a tree of
         arrays or ShapeDtypeStructs; leaves that it lacks are taken from `defaults`, by
-        path. A damaged step is moved to `quarantine` with a warning
-        and the next older one taken. Raises CheckpointError if no step is good, or if the
-        step is good but of another structure, dtype or shape than `like`.
+        path. A damaged step is moved to `quarantine` with a warning and the next older one
+        taken. Raises CheckpointError if no step is good, or if the step is good but of
+        another structure, dtype or shape than `like`.
         """
         return self._restore(like, newest, defaults)
 
@@ -156,9 +156,7 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Returns when the last save is on disk, or raises CheckpointError if it failed."""
-        self._finish()
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("the last checkpoint is on disk")
+        first_only(self._finish)
 
     def close(self) -> None:
         """Waits for the save in flight and ends the background thread."""
@@ -234,7 +232,7 @@ class CheckpointStore:
         defaults: Mapping[str, np.ndarray] = NOTHING,
     ) -> Restored | None:
         self.wait()
-        saved = self._first_good(choose) if jax.process_index() == 0 else None
+        saved = self._first_good(choose) if is_first() else None
         if jax.process_count() > 1:
             mine = np.int32(-1 if saved is None else saved.meta["step"])
             step = int(multihost_utils.broadcast_one_to_all(mine))

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from jaxrnn.training.checkpoint import CheckpointError
 from jaxrnn.training.options import Options
-from jaxrnn.training.processes import connect, is_first
+from jaxrnn.training.processes import FirstProcessFailed, connect, is_first
 from jaxrnn.training.run import NotFinite, Run
 from jaxrnn.training.stop import StopRequest
 from jaxrnn.training.task import Task
 
 REFUSED = 2
 FAILED = 1
-UNABLE = (CheckpointError, NotFinite, OSError)
+UNABLE = (CheckpointError, NotFinite, FirstProcessFailed, OSError)
 
 
 @contextmanager

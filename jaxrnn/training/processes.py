@@ -31,6 +31,10 @@ def highest(number: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
+class FirstProcessFailed(ValueError):
+    """The first process cannot go on, and says why."""
+
+
 def first_only(act: Callable[[], object]) -> None:
     """Has the first process alone do `act`; raises in all of them where it raised there."""
     refusal = None
@@ -43,4 +47,4 @@ def first_only(act: Callable[[], object]) -> None:
     if refusal is not None:
         raise refusal
     if refused:
-        raise ValueError("the first process cannot go on; it says why")
+        raise FirstProcessFailed("the first process cannot go on; it says why")
