@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from jaxrnn.training.options import Options
-
-CellName = Literal["elman", "gru", "resetbeforegru", "lstm"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,8 @@ class Config(Options):
     """Longer pieces are cut for training, each part beginning without a past. Evaluation
     takes them whole."""
 
-    cell: CellName = "lstm"
+    cell: str = "lstm"
+    """The name of any cell of jaxrnn in small letters: lstm, gru, elman, ..."""
     layers: int = 1
     hidden_size: int = 36
     dropout: float = 0.0
@@ -37,7 +35,7 @@ class Config(Options):
     """Candidates learn at `learning_rate` times exp(uniform in +- this)."""
 
 
-def _chung(name: str, cell: CellName, hidden_size: int) -> tuple[str, Config]:
+def _chung(name: str, cell: str, hidden_size: int) -> tuple[str, Config]:
     # Batch size, length of training and how parameters begin are ours.
     config = Config(
         run_dir=Path(f"runs/music-chung-{name}"),
@@ -59,7 +57,7 @@ def _chung(name: str, cell: CellName, hidden_size: int) -> tuple[str, Config]:
     return f"The {hidden_size} units of Chung et al. 2014, ten learning rates.", config
 
 
-def _bai_jsb(name: str, cell: CellName) -> tuple[str, Config]:
+def _bai_jsb(name: str, cell: str) -> tuple[str, Config]:
     # The paper gives the LSTM's sizes, forget bias 10 and parameters from N(0, 0.01); here
     # the bias is 1, and all cells have these sizes and begin their own way, in batches.
     config = Config(
@@ -80,7 +78,7 @@ def _bai_jsb(name: str, cell: CellName) -> tuple[str, Config]:
     return "JSB chorales with the layers of Bai et al. 2018.", config
 
 
-def _bai_nottingham(name: str, cell: CellName) -> tuple[str, Config]:
+def _bai_nottingham(name: str, cell: str) -> tuple[str, Config]:
     # As above; pieces are cut at 200 frames for training.
     config = Config(
         data=Path("poly_music/Nottingham.mat"),
@@ -100,7 +98,7 @@ def _bai_nottingham(name: str, cell: CellName) -> tuple[str, Config]:
     return "Nottingham with the layer of Bai et al. 2018.", config
 
 
-_BAI_CELLS: dict[str, CellName] = {"tanh": "elman", "gru": "gru", "lstm": "lstm"}
+_BAI_CELLS = {"tanh": "elman", "gru": "gru", "lstm": "lstm"}
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "chung-tanh": _chung("tanh", "elman", 100),

@@ -10,23 +10,16 @@ import optax
 from flax import nnx
 from jax import Array
 
-import jaxrnn
 from experiments.music.candidates import add_noise, draw_factors, for_each
-from experiments.music.config import CellName, Config
+from experiments.music.config import Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
 from jaxrnn.models import SequenceModel
+from jaxrnn.models.cells import make_cell
 from jaxrnn.training.data_files import digest
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
 from jaxrnn.training.task import Task
-
-CELLS: dict[CellName, Callable[[int, int], jaxrnn.Cell]] = {
-    "elman": jaxrnn.Elman,
-    "gru": jaxrnn.GRU,
-    "resetbeforegru": jaxrnn.ResetBeforeGRU,
-    "lstm": jaxrnn.LSTM,
-}
 
 
 class Batch(NamedTuple):
@@ -92,8 +85,8 @@ def make_task(config: Config) -> Task:
 def make_model(config: Config, key: Array) -> SequenceModel:
     layers, width = [], KEYS
     for _ in range(config.layers):
-        layers.append(CELLS[config.cell](width, config.hidden_size))
-        width = config.hidden_size
+        layers.append(make_cell(config.cell, width, config.hidden_size))
+        width = layers[-1].output_size
     rngs = nnx.Rngs(params=key)
     return SequenceModel(layers, KEYS, dropout=config.dropout, rngs=rngs)
 
