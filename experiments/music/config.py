@@ -49,7 +49,7 @@ def _chung(name: str, cell: str, hidden_size: int) -> tuple[str, Config]:
         candidates=10,
         rate_spread=3.0,
         batch_size=16,
-        steps=2000,
+        steps=4000,
         eval_every=100,
         checkpoint_every=500,
         patience=10,
