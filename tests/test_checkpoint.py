@@ -309,6 +309,19 @@ def test_what_a_cut_off_save_had_set_aside_is_still_there(run_dir):
     assert checkpoints(run_dir) == ["2", "3"]
 
 
+def test_what_a_killed_process_left_is_swept_without_a_save(run_dir):
+    root = run_dir / "checkpoints"
+    shutil.copytree(root / "1", root / "trash" / "0")
+    shutil.copytree(root / "1", root / "3.orbax-checkpoint-tmp")
+    (root / "replaced" / "2").mkdir(parents=True)
+    (root / "2").rename(root / "replaced" / "2" / "2")
+    with CheckpointStore(run_dir) as store:
+        assert store.steps() == [1, 2]
+        store.sweep()
+        assert store.steps() == [1, 2]
+    assert checkpoints(run_dir) == ["1", "2"]
+
+
 @pytest.mark.parametrize("options", [{"keep_latest": 0}, {"keep_best": -1}])
 def test_keeping_nothing_is_refused(tmp_path, options):
     with pytest.raises(ValueError, match="keep_latest must be 1 or more"):

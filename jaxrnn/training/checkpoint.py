@@ -47,6 +47,7 @@ from jaxrnn.training.step_folders import (
     set_aside,
     settle,
     step_folders,
+    sweep,
 )
 
 NOTHING: Mapping[str, np.ndarray] = {}
@@ -153,6 +154,10 @@ class CheckpointStore:
         """The steps on disk, ascending; that they are good shows when they are read."""
         self.wait()
         return sorted(step_folders(self.root))
+
+    def sweep(self) -> None:
+        """Removes what a killed process left half done; for the one that holds the lock."""
+        first_only(lambda: sweep(self.root))
 
     def wait(self) -> None:
         """Returns when the last save is on disk, or raises CheckpointError if it failed."""

@@ -51,6 +51,7 @@ class Run:
             first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
             first_only(self._compare)
             self.store = stack.enter_context(CheckpointStore(self.directory.path))
+            self.store.sweep()
             self.mesh = make_mesh()
             self.state = place_state(self.task.state, self.mesh)
             self._like = jax.tree.map(as_struct, self.state)

@@ -58,6 +58,13 @@ def settle(root: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
+def sweep(root: Path) -> None:
+    """Ends what a process began that was killed."""
+    settle(root)
+    for unfinished in root.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def quarantine(folder: Path, root: Path) -> str:
     """Moves a damaged step out of the way, never over another; tells what came of it."""
     target = root / "quarantine" / folder.name
