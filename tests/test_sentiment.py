@@ -462,7 +462,7 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
     assert code == 0, errors
     figures = result(tmp_path / "whole")
     assert figures["valid_accuracy"] > 0.9 and figures["test_accuracy"] > 0.9
-    assert figures["valid_loss"] == pytest.approx(1 - figures["valid_accuracy"])
+    assert figures["valid_error"] == pytest.approx(1 - figures["valid_accuracy"])
 
     batch, calls = task.Texts.batch, []
 
