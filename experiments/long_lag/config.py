@@ -83,8 +83,8 @@ _REBER = replace(
     biases="gates",
     readout_bias=False,
     init_range=0.2,
-    # Few trials learn the grammar with the paper's truncated gradient, with one update a
-    # sequence, or with an h in [-1, 1], of which its Table 10 and its text disagree.
+    # Unlike the paper, whose gradient is truncated and whose text has h in [-1, 1] (its
+    # Table 10 says [-2, 2]): of few trials that followed the text most never learned.
     gradient="full",
     updates="step",
     output_activation="logistic[-2,2]",

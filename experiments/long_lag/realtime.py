@@ -1,4 +1,4 @@
-"""Real-time recurrent learning: weights that move at every step (Williams & Zipser 1989)."""
+"""Real-time recurrent learning (Williams & Zipser 1989): a gradient at every step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
