@@ -83,8 +83,8 @@ _REBER = replace(
     biases="gates",
     readout_bias=False,
     init_range=0.2,
-    # Unlike the paper, whose gradient is truncated and whose text has h in [-1, 1] (its
-    # Table 10 says [-2, 2]): of few trials that followed the text most never learned.
+    # Unlike the paper: its gradient is truncated, and its text has h in [-1, 1], though its
+    # Table 10 has [-2, 2]. With either of these few trials learn the grammar.
     gradient="full",
     updates="step",
     output_activation="logistic[-2,2]",
