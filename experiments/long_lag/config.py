@@ -84,7 +84,7 @@ _REBER = replace(
     readout_bias=False,
     init_range=0.2,
     # Unlike the paper: its gradient is truncated, and its text has h in [-1, 1], though its
-    # Table 10 has [-2, 2]. With either of these few trials learn the grammar.
+    # Table 10 has [-2, 2]. Not every trial learns the grammar with either choice.
     gradient="full",
     updates="step",
     output_activation="logistic[-2,2]",
