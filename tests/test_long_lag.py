@@ -3,14 +3,17 @@
 import json
 import re
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.long_lag import realtime
 from experiments.long_lag.config import PRESETS
 from experiments.long_lag.criteria import Examined, Window
+from experiments.long_lag.network import Network
 from experiments.long_lag.plot import draw as draw_picture
 from experiments.long_lag.problems import (
     Arithmetic,
@@ -24,7 +27,7 @@ from experiments.long_lag.problems import (
     TwoSequences,
 )
 from experiments.long_lag.reber import SYMBOLS, embedded_string
-from experiments.long_lag.task import make_network, make_problem, make_task
+from experiments.long_lag.task import LEARN, make_network, make_problem, make_task
 from experiments.long_lag.train import main
 from jaxrnn import LSTM1997, unroll
 from jaxrnn.diagnostics import walk
@@ -164,6 +167,28 @@ def test_the_problems_of_bai_2018():
         np.testing.assert_allclose(chance.loss, 10 * np.log(8) / 25, rtol=1e-4)
 
 
+def test_a_sum_is_answered_linearly_and_noise_judged_by_the_published_bounds():
+    example = next(iter(draw(Arithmetic(20), 1)))
+    at, wanted = last(example), example.targets[0, 0]
+    z = jnp.zeros((22, 1)).at[at].set(wanted + 0.03)
+    result = Arithmetic(20).judge(z, jax.tree.map(jnp.asarray, example))
+    np.testing.assert_allclose(result.error, 0.03, rtol=1e-4)
+    np.testing.assert_allclose(result.loss, 0.5 * 0.03**2, rtol=1e-4)
+    assert not result.wrong
+
+    for noisy, bound in [(False, 0.2), (True, 0.1)]:
+        problem = NoisySequences(20, 3, noisy_targets=noisy)
+        example = next(iter(draw(problem, 1)))
+        expected = example.targets[1][0, 0]
+        inwards = 1 if expected < 0.5 else -1
+        for off, wrong in [(bound - 0.01, False), (bound + 0.01, True)]:
+            y = float(expected + inwards * off)
+            z = jnp.full((22, 1), np.log(y / (1 - y)), jnp.float32)
+            result = problem.judge(z, jax.tree.map(jnp.asarray, example))
+            assert bool(result.wrong) == wrong
+            np.testing.assert_allclose(result.error, off, rtol=1e-3)
+
+
 def test_a_logistic_answer_is_judged_by_its_worst_output_where_it_is_scored():
     problem = TemporalOrder(2)
     example = next(iter(draw(problem, 1)))
@@ -237,6 +262,73 @@ def test_networks_have_the_published_number_of_weights(name, published):
     problem, _ = make_problem(config)
     params = jax.eval_shape(make_network(config, problem).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
+
+
+@pytest.mark.parametrize("gradient", ["full", "truncated"])
+def test_gradients_of_single_steps_add_up_to_that_of_the_sequence(gradient):
+    problem = EmbeddedReber(size=4, pairs=1)
+    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), problem.examples)
+    cell = LSTM1997(7, 4, block_size=2, biases="gates", init_range=1.0, gradient=gradient)
+    network = Network(cell, 7, bias=False, init_range=1.0)
+    weights = network.init(jax.random.key(0))
+
+    def add(state, example):
+        moment, total = state
+
+        def loss(z):
+            return problem.judge(z[None], jax.tree.map(lambda a: a[None], example)).loss
+
+        gradients, moment, z = realtime.gradient(network, weights, moment, example.xs, loss)
+        return (moment, jax.tree.map(jnp.add, total, gradients)), z
+
+    start = realtime.beginning(network, weights), jax.tree.map(jnp.zeros_like, weights)
+    (_, total), zs = jax.jit(lambda: jax.lax.scan(add, start, example))()
+    of_sequence = jax.jit(
+        jax.grad(lambda weights: problem.judge(network(weights, example.xs), example).loss)
+    )(weights)
+    np.testing.assert_allclose(zs, network(weights, example.xs), rtol=1e-4, atol=1e-6)
+    for got, wanted in zip(
+        jax.tree.leaves(total), jax.tree.leaves(of_sequence), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_move_at_every_step_of_a_sequence():
+    """A string by hand: a symbol is answered with what those before it taught."""
+    tiny = replace(PRESETS["tiny"][1], updates="step", updates_per_step=1, trials=1)
+    config = replace(tiny, problem="reber", hidden_size=2, learning_rate=0.5)
+    task = make_task(config)
+    problem, _ = make_problem(config)
+    network = make_network(config, problem)
+    weights = start = jax.tree.map(lambda a: jnp.asarray(a[0]), task.state.params.weights)
+    # The first string that is drawn, as the task draws it.
+    key = jax.random.fold_in(jax.random.fold_in(task.state.key, LEARN), 0)
+    example = problem.draw(jax.random.split(key, 1)[0], jnp.int32(0))
+    steps = int(np.sum(example.scored))
+
+    @jax.jit
+    def learn(weights, moment, now):
+        def loss(z):
+            return 0.5 * jnp.sum((jax.nn.sigmoid(z) - now.targets[0]) ** 2)
+
+        by, moment, _ = realtime.gradient(network, weights, moment, now.xs, loss)
+        return jax.tree.map(lambda w, g: w - 0.5 * g, weights, by), moment
+
+    moment = realtime.beginning(network, weights)
+    for t in range(steps):
+        now = jax.tree.map(lambda a, t=t: np.asarray(a)[t], example)
+        weights, moment = learn(weights, moment, now)
+    after, _ = task.train_step(task.state, ())
+    for got, wanted, old in zip(
+        jax.tree.leaves(after.params.weights),
+        jax.tree.leaves(weights),
+        jax.tree.leaves(start),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got[0], wanted, rtol=1e-3, atol=1e-6)
+        assert not np.allclose(wanted, old)
+    with pytest.raises(ValueError, match="batch_size of 1, got 2"):
+        make_task(replace(config, batch_size=2))
 
 
 def run(monkeypatch, *arguments):

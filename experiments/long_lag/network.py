@@ -43,7 +43,15 @@ class Network:
 
     def __call__(self, params: NetworkParams, xs: Array) -> Array:
         _, ys = jaxrnn.unroll(self.cell, params.cell, xs)
+        return self._read(params, xs, ys)
+
+    def step(self, params: NetworkParams, carry: Any, x: Array) -> tuple[Any, Array]:
+        """One time step: x `[..., D]` to the cell's next carry and z."""
+        carry, y = self.cell.step(params.cell, carry, x)
+        return carry, self._read(params, x, y)
+
+    def _read(self, params: NetworkParams, x: Array, y: Array) -> Array:
         if self.sees_inputs:
-            ys = jnp.concatenate([ys, xs], axis=-1)
-        z = ys @ params.w
+            y = jnp.concatenate([y, x], axis=-1)
+        z = y @ params.w
         return z if params.b is None else z + params.b

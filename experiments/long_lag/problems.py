@@ -55,14 +55,18 @@ class Problem(abc.ABC):
         """z `[T, output_size]`, the network's outputs before any squashing."""
 
 
-class Logistic(Problem):
-    """Outputs are logistic, the loss is half the squared error; an answer is wrong if any
-    output is off by `bound` or more at a scored step."""
+class Squared(Problem):
+    """The loss is half the squared error of the outputs, logistic ones unless `outputs`
+    says otherwise; an answer is wrong if any of them is off by `bound` or more at a
+    scored step."""
 
     bound: float
 
+    def outputs(self, z: Array) -> Array:
+        return jax.nn.sigmoid(z)
+
     def judge(self, z: Array, example: Example) -> Result:
-        off = jnp.abs(jax.nn.sigmoid(z) - example.targets)
+        off = jnp.abs(self.outputs(z) - example.targets)
         off = jnp.where(example.scored[:, None], off, jnp.zeros_like(off))
         count = jnp.sum(example.scored).astype(off.dtype) * off.shape[-1]
         return Result(
@@ -73,7 +77,7 @@ class Logistic(Problem):
 
 
 @dataclass(frozen=True)
-class EmbeddedReber(Logistic):
+class EmbeddedReber(Squared):
     """Experiment 1: predict the next symbol of a string of the embedded Reber grammar.
 
     A third of the trials shares each of three pairs of a training and a test set, 256
@@ -119,7 +123,7 @@ class EmbeddedReber(Logistic):
 
 
 @dataclass(frozen=True)
-class TwoSequences(Logistic):
+class TwoSequences(Squared):
     """Experiments 2a and 2b: predict the next symbol of (y, a_1, ..., a_p-1, y) or of
     (x, a_1, ..., a_p-1, x); p is `lag`.
 
@@ -162,7 +166,7 @@ class TwoSequences(Logistic):
 
 
 @dataclass(frozen=True)
-class Distractors(Logistic):
+class Distractors(Squared):
     """Experiment 2c: (b, x, ..., e, x) or (b, y, ..., e, y), with `lag` (the paper's q)
     or more of `symbols` (p) random symbols between; which one comes after e?
 
@@ -197,14 +201,13 @@ class Distractors(Logistic):
 
 
 @dataclass(frozen=True)
-class NoisySequences(Logistic):
+class NoisySequences(Squared):
     """Experiments 3a, 3b, 3c: is the start of a noisy sequence up or down (Bengio et al.
     1994)? The first `informative` (N) of `lag` (T) to 1.1 T numbers are 1 or -1, the rest
     is noise of variance 0.2.
 
     3b has the noise on the first ones too. 3c has targets 0.2 and 0.8 with noise of
-    variance 0.1, and the error is that from the target without it. An answer on the wrong
-    side of 1/2 is wrong.
+    variance 0.1, is judged by the targets without it, and allows half the error.
     """
 
     lag: int
@@ -212,7 +215,10 @@ class NoisySequences(Logistic):
     noisy_inputs: bool = False
     noisy_targets: bool = False
     input_size = output_size = 1
-    bound = 0.5
+
+    @property
+    def bound(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 0.1 if self.noisy_targets else 0.2
 
     def draw(self, key: Array, trial: Array) -> Example:
         keys = jax.random.split(key, 4)
@@ -236,13 +242,12 @@ class NoisySequences(Logistic):
     def judge(self, z: Array, example: Example) -> Result:
         target, expected = example.targets
         descended = super().judge(z, example._replace(targets=target))
-        measured = super().judge(z, example._replace(targets=jnp.round(expected)))
-        error = super().judge(z, example._replace(targets=expected)).error
-        return Result(descended.loss, measured.wrong, error)
+        judged = super().judge(z, example._replace(targets=expected))
+        return judged._replace(loss=descended.loss)
 
 
 @dataclass(frozen=True)
-class Arithmetic(Logistic):
+class Arithmetic(Squared):
     """Experiments 4 (adding) and 5 (multiplication): combine the two marked numbers of
     `lag` (T) to 1.1 T.
 
@@ -250,12 +255,19 @@ class Arithmetic(Logistic):
     first T/2 - 1 steps, -1 at both ends, else 0. Adding: numbers in [-1, 1], the target is
     0.5 + (X_1 + X_2) / 4; multiplication: numbers in [0, 1], X_1 X_2. Should the first
     step be marked, X_1 is replaced by 0 or 1.
+
+    The output is linear. The paper says that all are logistic, but a logistic one is
+    hardly ever exact near the ends of the targets, 0 and 1: of ten trials at T = 100 none
+    met the criterion within 214,000 sequences.
     """
 
     lag: int
     multiply: bool = False
     input_size, output_size = 2, 1
     bound = 0.04
+
+    def outputs(self, z: Array) -> Array:
+        return z
 
     def draw(self, key: Array, trial: Array) -> Example:
         keys = jax.random.split(key, 4)
@@ -279,7 +291,7 @@ class Arithmetic(Logistic):
 
 
 @dataclass(frozen=True)
-class TemporalOrder(Logistic):
+class TemporalOrder(Squared):
     """Experiments 6a and 6b: in which order did X and Y come?
 
     Among 100 to 110 symbols, E first and B last, two (6a) or three (6b) are X or Y, all

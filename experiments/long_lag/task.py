@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 import jaxrnn
+from experiments.long_lag import realtime
 from experiments.long_lag.config import Config
 from experiments.long_lag.criteria import Criterion, Examined, Window
 from experiments.long_lag.network import Network, NetworkParams
@@ -88,6 +89,7 @@ def make_network(config: Config, problem: Problem) -> Network:
                 input_bias=config.input_bias or 0.0,
                 output_bias=config.output_bias or 0.0,
                 init_range=config.init_range,
+                output_activation=config.output_activation,
                 gradient=config.gradient,
             )
         case "carousel":
@@ -115,6 +117,10 @@ def make_task(config: Config) -> Task:
         raise ValueError(
             f"trials and updates_per_step must be 1 or more, got {config.trials} and "
             f"{config.updates_per_step}"
+        )
+    if config.updates == "step" and config.batch_size != 1:
+        raise ValueError(
+            f'updates of "step" take a batch_size of 1, got {config.batch_size}'
         )
     problem, criterion = make_problem(config)
     network, optimiser = make_network(config, problem), config.make_optimiser()
@@ -159,13 +165,38 @@ def make_train_step(
         results = jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
         return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
 
-    def learn(weights: Any, opt_state: Any, key: Array, trial: Array):
+    def descend(weights: Any, opt_state: Any, gradients: Any):
+        updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
+        return optax.apply_updates(weights, updates), opt_state
+
+    def learn_at_each_step(weights: Any, opt_state: Any, key: Array, trial: Array):
+        """One sequence of one trial, and how it was answered as the weights moved."""
+        example = problem.draw(key, trial)
+
+        def learn_at(state: tuple, example: Example) -> tuple[tuple, Array]:
+            weights, opt_state, moment = state
+
+            def loss(z: Array) -> Array:
+                now = jax.tree.map(lambda a: a[None], (z, example))
+                return problem.judge(*now).loss
+
+            gradients, moment, z = realtime.gradient(
+                network, weights, moment, example.xs, loss
+            )
+            return (*descend(weights, opt_state, gradients), moment), z
+
+        start = weights, opt_state, realtime.beginning(network, weights)
+        (weights, opt_state, _), zs = jax.lax.scan(learn_at, start, example)
+        return weights, opt_state, problem.judge(zs, example)
+
+    def learn_at_the_end(weights: Any, opt_state: Any, key: Array, trial: Array):
         """One update of one trial, and how its first sequence was answered before."""
         keys = jax.random.split(key, config.batch_size)
         examples = jax.vmap(lambda key: problem.draw(key, trial))(keys)
         gradients, result = jax.grad(loss, has_aux=True)(weights, examples)
-        updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
-        return optax.apply_updates(weights, updates), opt_state, result
+        return *descend(weights, opt_state, gradients), result
+
+    learn = learn_at_each_step if config.updates == "step" else learn_at_the_end
 
     def update(state: TrainState, n: Array) -> tuple[TrainState, Result]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARN), n)
