@@ -97,7 +97,7 @@ class Faults:
 
     # The faults.
 
-    def kills(self, count: int = 4) -> Outcome:
+    def kills(self, count: int) -> Outcome:
         """kill -9, at a random moment and before a random change of a file in turn."""
         seconds, changes = self._extent()
         killed = finished = 0
@@ -191,7 +191,7 @@ class Faults:
             "a second signal while the first is served", 2, "ended at once, same bits"
         )
 
-    def damage(self, flips: int = 40) -> Outcome:
+    def damage(self, flips: int) -> Outcome:
         """Every file of the newest step cut or gone, and flipped bits."""
         checkpoints = self.undisturbed / "checkpoints"
         newest = checkpoints / str(saved(self.undisturbed))
@@ -230,7 +230,7 @@ class Faults:
             content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
 
-    def damaged_runs(self, count: int = 1) -> Outcome:
+    def damaged_runs(self, count: int) -> Outcome:
         """Runs that were stopped and damaged go on from an older step."""
         for _ in range(count):
             run_dir = self.new_run()
@@ -260,15 +260,13 @@ class Faults:
             Blow(moments.SAVING, 1, room=30_000),
             Blow(moments.UPDATE, 12, room=30_000),
         ):
-            before = saved(run_dir)
-            full = self.arena.start(
-                self.options(run_dir, **changes), blow, JAX_ENABLE_COMPILATION_CACHE="false"
-            )
-            hold(full.returncode == 1 and "Traceback" not in full.stderr, full.stderr)
-            hold("could not be saved in" in full.stderr, full.stderr)
+            full = self.arena.start(self.options(run_dir, **changes), blow)
+            # TensorStore may print that a loop is closed, after it and before.
+            told = full.stderr.count(" could not be saved in ")
+            hold(full.returncode == told == 1, full.stderr)
             hold(not (run_dir / "result.json").exists(), "reported as ended")
-            if before is not None:
-                self.every_step_is_good(run_dir)
+        hold(saved(run_dir) in (7, 10), saved(run_dir))
+        self.every_step_is_good(run_dir)
         self.same_end(self.finish(run_dir, **changes), undisturbed)
         return Outcome(
             "a full disk, from the start and on the way",
@@ -362,7 +360,7 @@ class Faults:
             "refused field by field; same bits; recorded in the history",
         )
 
-    def devices(self, counts: tuple[int, ...] = (1, 2, 4, 1)) -> Outcome:
+    def devices(self, *counts: int) -> Outcome:
         """Other numbers of devices from start to start, twice over."""
         ends = []
         for _ in range(2):
@@ -385,10 +383,10 @@ class Faults:
             "of one device",
         )
 
-    def processes(self) -> Outcome:
+    def processes(self, times: int) -> Outcome:
         """Alone, as two that are stopped by a signal to one of them, and alone again."""
         ends = []
-        for _ in range(2):
+        for _ in range(times):
             run_dir = self.new_run()
             self.arena.start(self.options(run_dir), Blow(moments.UPDATE, 8, signal.SIGTERM))
             both = self.arena.start_several(
@@ -400,13 +398,14 @@ class Faults:
             hold(saved(run_dir) == 18, saved(run_dir))
             self.finish(run_dir)
             ends.append(run_dir)
-        self.same_end(*ends)
+        for again in ends[1:]:
+            self.same_end(ends[0], again)
         difference = largest_difference(ends[0], self.undisturbed)
         hold(difference < 1e-4, f"losses differ by {difference}")
         return Outcome(
-            "1 -> 2 -> 1 processes, SIGTERM to one of the two, twice",
-            2,
-            f"both saved the same step; same bits both times; losses within "
+            "1 -> 2 -> 1 processes, SIGTERM to one of the two",
+            times,
+            f"both saved the same step; same bits every time; losses within "
             f"{difference:.0e} of one process",
         )
 
@@ -474,8 +473,8 @@ def main() -> int:
             faults.two_writers,
             faults.bad_numbers,
             faults.changed_world,
-            faults.devices,
-            faults.processes,
+            lambda: faults.devices(1, 2, 4, 1),
+            lambda: faults.processes(2),
         ):
             try:
                 outcome = fault()

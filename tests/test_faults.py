@@ -12,20 +12,20 @@ def faults(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [
-        "kills",
-        "signals",
-        "second_signals",
-        "damage",
-        "damaged_runs",
-        "full_disk",
-        "two_writers",
-        "bad_numbers",
-        "changed_world",
-        "devices",
-        "processes",
-    ],
+    "fault, arguments",
+    {
+        "kills": (4,),
+        "signals": (),
+        "second_signals": (),
+        "damage": (40,),
+        "damaged_runs": (1,),
+        "full_disk": (),
+        "two_writers": (),
+        "bad_numbers": (),
+        "changed_world": (),
+        "devices": (1, 2, 1),
+        "processes": (1,),
+    }.items(),
 )
-def test_a_run_survives(faults, fault):
-    assert getattr(faults, fault)().tried > 0
+def test_a_run_survives(faults, fault, arguments):
+    assert getattr(faults, fault)(*arguments).tried > 0

@@ -10,12 +10,10 @@ import json
 import logging
 import math
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -286,23 +284,14 @@ class CheckpointStore:
 
 @contextmanager
 def errors_raised_only() -> Iterator[None]:
-    """Keeps Orbax's threads from printing the errors that reach us as exceptions."""
+    """Keeps Orbax's threads from logging the errors that reach us as exceptions."""
     logger = logging.getLogger("absl")
     former = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
-    except Exception:
-        # The writes beside the one that failed end when nobody waits for them any more.
-        sys.unraisablehook = partial(without_closed_loops, sys.unraisablehook)
-        raise
     finally:
         logger.setLevel(former)
-
-
-def without_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
-        tell(unraisable)
 
 
 def without_barriers() -> ocp.options.MultiprocessingOptions:
