@@ -176,3 +176,5 @@ def test_going_back_depends_on_when_it_saves():
     assert "checkpoint_every" not in Options(on_nan="rollback").free
     assert Options(on_nan="stop").halt_after == Options(on_nan="rollback").halt_after == 1
     assert Options(nan_limit=7).halt_after == 7
+    with pytest.raises(ValueError, match="nan_limit must be 1 or more, got 0"):
+        Options(nan_limit=0).halt_after  # noqa: B018

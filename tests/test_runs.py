@@ -4,11 +4,9 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import arena as moments
-import jax
 import pytest
 from arena import STEPS, Arena, Blow, command_after, result
 
@@ -81,24 +79,6 @@ def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
 
 
 # In this process, where nothing has to be imported anew.
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Calls a command line: `call(main, *arguments) -> (exit code, stdout, stderr)`."""
-
-    def run(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        code = 0
-        # Strict only where the code is ours: the command lines of users are not.
-        with jax.numpy_dtype_promotion("standard"):
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -432,23 +431,6 @@ def test_any_alphabet_is_read_whatever_was_learned(tokens):
 
 
 # The commands.
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Calls a command line: `call(main, *arguments) -> (exit code, stdout, stderr)`."""
-
-    def run(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        code = 0
-        with jax.numpy_dtype_promotion("standard"):
-            try:
-                main()
-            except SystemExit as stopped:
-                code = stopped.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def result(run_dir):

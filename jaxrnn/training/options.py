@@ -89,7 +89,12 @@ class Options:
 
     @property
     def halt_after(self) -> int:
-        """The batches in a row that are not finite after which the state is frozen."""
+        """The batches in a row that are not finite after which the state is frozen.
+
+        Raises ValueError for a limit below 1.
+        """
+        if self.nan_limit < 1:
+            raise ValueError(f"nan_limit must be 1 or more, got {self.nan_limit}")
         return self.nan_limit if self.on_nan == "skip" else 1
 
     def plan(self) -> Plan:
