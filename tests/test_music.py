@@ -10,14 +10,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from scipy.io import savemat
 
-from experiments.music import train
+from experiments.music import plot, train
 from experiments.music.candidates import add_noise, draw_factors, for_each
 from experiments.music.config import PRESETS, Config
-from experiments.music.pieces import KEYS, cut, marginal_nats, read_splits
+from experiments.music.pieces import KEYS, cut, made_up, marginal_nats, read_splits
 from experiments.music.task import (
     Batch,
     all_batches,
@@ -390,6 +391,34 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch
     for name in ("state_sha256", "valid_loss", "test_loss"):
         assert again[name] == result[name]
     assert read_metrics(halves / "metrics.jsonl") == read_metrics(whole / "metrics.jsonl")
+
+    picture = tmp_path / "music.png"
+    monkeypatch.setattr(sys, "argv", ["plot", str(whole), "--picture", str(picture)])
+    with pytest.raises(SystemExit) as ended:
+        plot.main()
+    assert ended.value.code == 2
+    assert "frames must be" in capsys.readouterr().err
+    sys.argv += ["--frames", "6"]
+    plot.main()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_reach_of_a_model_is_that_of_the_gradient_through_its_layers(music):
+    graph, params = initial_params(PRESETS["tiny"][1])
+    model = nnx.merge(graph, candidate(params, 0))
+    heard = plot.endings(made_up()["test"], 5)
+    (layer,) = model.layers
+    cell, weights = layer.recurrence, layer.arrays()
+
+    def nats(carry):
+        _, ys = unroll(cell, weights, heard[3:-1], carry)
+        logits = model.output(ys[-1])
+        return optax.sigmoid_binary_cross_entropy(logits, heard[-1]).sum()
+
+    before, _ = unroll(cell, weights, heard[:3])
+    by_leaf = jax.tree.leaves(jax.grad(nats)(before))
+    want = np.sqrt(sum(np.square(leaf).sum(-1) for leaf in by_leaf))
+    np.testing.assert_allclose(plot.reach(model, heard)[1], want, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 from functools import cache
 from pathlib import Path
@@ -470,13 +471,20 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
 
     code, output, errors = call(explain.main, tmp_path / "whole", sentence)
     assert code == 0, errors
-    *rows, drawn = output.splitlines()
+    *rows, drawn, coloured = output.splitlines()
     shares = [float(row.split()[-1]) for row in rows]
     assert [row.split()[0] for row in rows][4:6] == [",", "but"]
     assert shares[3] < 0.3 and shares[-1] > 0.7
     picture = tmp_path / "whole" / "explain.png"
     assert drawn == f"drawn: {picture}"
     assert picture.read_bytes().startswith(b"\x89PNG")
+    page = picture.with_suffix(".html")
+    assert coloured == f"coloured: {page}"
+    words = re.findall(r'title="(-?[0-9.]+)">(\S+) </span>', page.read_text())
+    assert [word for _, word in words] == [row.split()[0] for row in rows]
+    # The pooling takes the maximum, so "great" is where the unit speaks.
+    loudest = max(words, key=lambda found: float(found[0]))
+    assert loudest[1] in ("great", "was", "film")
 
     code, _, errors = call(predict.main, tmp_path / "whole", " ")
     assert code == 2 and errors == "error: a text needs at least one word, got ' '\n"

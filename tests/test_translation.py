@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.translation import bpe, evaluate, train, translate as translate_command
+from experiments.translation import (
+    bpe,
+    evaluate,
+    plot,
+    train,
+    translate as translate_command,
+)
 from experiments.translation.config import PRESETS
 from experiments.translation.pairs import read_pairs
 from experiments.translation.task import make_task
@@ -485,6 +491,14 @@ def test_tiny_learns_and_translates(tmp_path, monkeypatch, capsys):
     out = command(monkeypatch, capsys, translate_command, *arguments)
     assert set(out.strip()) <= set("αβγδεζηθ ")
     assert picture.stat().st_size > 1000
+
+    reach = tmp_path / "reach.png"
+    command(monkeypatch, capsys, plot, tmp_path, "--words", 4, "--picture", reach)
+    assert reach.stat().st_size > 1000
+    with pytest.raises(SystemExit):
+        command(monkeypatch, capsys, plot, tmp_path, "--words", 40, "--picture", reach)
+    assert "words must be" in capsys.readouterr().err
+
     pytest.importorskip("sacrebleu")
     figures = json.loads(command(monkeypatch, capsys, evaluate, tmp_path))
     assert 0 <= figures["token_bleu"] <= 100

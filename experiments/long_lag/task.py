@@ -223,7 +223,8 @@ def make_train_step(
             update, state, first + jnp.arange(config.updates_per_step)
         )
         if isinstance(criterion, Examined):
-            key = jax.random.fold_in(jax.random.fold_in(state.key, EXAMINE), state.step)
+            # Always the same sequences: on fresh ones a lucky draw would end a trial early.
+            key = jax.random.fold_in(state.key, EXAMINE)
             met = criterion.met(examine(state.params.weights, key, criterion.count))
             state = _solved(state, met, first + config.updates_per_step)
         return state, jax.tree.map(lambda a: jnp.mean(a, axis=0), results)

@@ -16,6 +16,7 @@ from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_spli
 from jaxrnn.models import SequenceModel
 from jaxrnn.models.cells import make_cell
 from jaxrnn.training.data_files import digest
+from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
@@ -38,9 +39,8 @@ def make_task(config: Config) -> Task:
     parts = cut(splits["train"], config.sequence_length)
     edges = edges_over([parts, splits["valid"], splits["test"]])
     buckets = make_buckets(parts, config.batch_size, edges, config.seed)
-    factors = draw_factors(config.candidates, config.rate_spread, config.seed)
-    optimiser = for_each(config.make_optimiser(), factors)
-    graph, params = initial_params(config)
+    optimiser = make_optimiser(config)
+    graph, state = initial_state(config)
     measure = make_measure(graph)
     batches = {
         name: all_batches(splits[name], config.batch_size, edges)
@@ -54,7 +54,7 @@ def make_task(config: Config) -> Task:
         return {
             "loss": float(losses[best]),
             "baseline": baseline["valid"],
-            "learning_rate": float(config.learning_rate * factors[best]),
+            "learning_rate": float(config.learning_rate * factors_of(config)[best]),
         }
 
     def test(params: Any) -> dict[str, float]:
@@ -63,9 +63,7 @@ def make_task(config: Config) -> Task:
         return {"loss": float(losses[best]), "baseline": baseline["test"]}
 
     return Task(
-        state=TrainState.create(
-            params, optimiser, (), config.seed, average=config.average > 0
-        ),
+        state=state,
         train_step=make_train_step(
             make_loss(graph, config),
             optimiser,
@@ -89,6 +87,20 @@ def make_model(config: Config, key: Array) -> SequenceModel:
         width = layers[-1].output_size
     rngs = nnx.Rngs(params=key)
     return SequenceModel(layers, KEYS, dropout=config.dropout, rngs=rngs)
+
+
+def factors_of(config: Config) -> np.ndarray:
+    return draw_factors(config.candidates, config.rate_spread, config.seed)
+
+
+def make_optimiser(config: Config) -> Optimiser:
+    return for_each(config.make_optimiser(), factors_of(config))
+
+
+def initial_state(config: Config) -> tuple[nnx.GraphDef, TrainState]:
+    graph, params = initial_params(config)
+    optimiser, average = make_optimiser(config), config.average > 0
+    return graph, TrainState.create(params, optimiser, (), config.seed, average=average)
 
 
 def initial_params(config: Config) -> tuple[nnx.GraphDef, Any]:

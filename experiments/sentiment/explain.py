@@ -1,4 +1,5 @@
-"""Draws what a trained classifier thinks of a text word by word.
+"""Draws what a trained classifier thinks of a text word by word, and colours the text by
+the unit that speaks the loudest for its answer.
 
 python -m experiments.sentiment.explain runs/sst2 "I did not like the film at first, but \
 the ending was extraordinary"
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.sentiment.run import Trained
 from experiments.sentiment.words import normal_form
+from jaxrnn.diagnostics import colour_text
 from jaxrnn.training.command import refusals
 
 
@@ -25,7 +27,8 @@ class Options:
     run_dir: Annotated[Path, tyro.conf.Positional]
     text: Annotated[str, tyro.conf.Positional]
     picture: Path | None = None
-    """The PNG file to draw; explain.png in the run's folder if not given."""
+    """The PNG file to draw; explain.png in the run's folder if not given. The coloured
+    text is an HTML file beside it."""
 
 
 def word_by_word(trained: Trained, text: str) -> tuple[list[str], np.ndarray]:
@@ -69,7 +72,10 @@ def main() -> None:
             print(f"{word:{width}}  {line}")
         picture = options.picture or options.run_dir / "explain.png"
         draw(words, shares, trained.labels, picture)
-        print(f"drawn: {picture}")
+        page = picture.with_suffix(".html")
+        coloured = colour_text(*trained.telling_unit(options.text))
+        page.write_text(f'<meta charset="utf-8">\n{coloured}', encoding="utf-8")
+        print(f"drawn: {picture}\ncoloured: {page}")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,24 @@ class Trained:
         logits = _logits(self.model, jnp.asarray(xs), jnp.asarray(mask))
         return np.asarray(jax.nn.softmax(logits))
 
+    def telling_unit(self, text: str) -> tuple[list[str], np.ndarray]:
+        """The tokens of a raw text, and at each the output `[T]` of the unit that speaks
+        the loudest for the answer: the one that adds most to its logit."""
+        text = normal_form(text)
+        tokens = encode(self.tokenizer, text, self.longest)
+        read = text.split() if self.tokenizer.kind == "word" else None
+        spelled = [
+            self.tokenizer.decode(tokens[[t]]) if read is None else f"{read[t]} "
+            for t in range(len(tokens))
+        ]
+        model, mask = self.model, jnp.ones((len(tokens), 1), bool)
+        ys = model.outputs(jnp.asarray(tokens[:, None]), mask)
+        pooled = model.pooling(ys, mask)[0]
+        weights = model.output.kernel[...] - jnp.mean(model.output.kernel[...], 1)[:, None]
+        answer = jnp.argmax(model.output(pooled))
+        loudest = jnp.argmax(pooled * weights[:, answer])
+        return spelled, np.asarray(ys[:, 0, loudest])
+
 
 @nnx.jit
 def _logits(model: Classifier, tokens: Array, mask: Array) -> Array:

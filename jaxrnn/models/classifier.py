@@ -80,10 +80,7 @@ class Classifier(nnx.Module):
         if mask is None:
             mask = jnp.ones(tokens.shape, bool)
         if key is None:
-            xs = self.embedding(tokens)
-            for layer in self.layers:
-                _, xs = layer(xs, mask=mask)
-            return self.output(self.pooling(xs, mask))
+            return self.output(self.pooling(self.outputs(tokens, mask), mask))
 
         key_words, key_pooled, *keys = jax.random.split(key, 2 + len(self.layers))
         dropped = jax.random.bernoulli(key_words, self.word_dropout, tokens.shape)
@@ -92,6 +89,13 @@ class Classifier(nnx.Module):
             xs = self._noisy(layer, xs, mask, layer_key)
         pooled = self.pooling(xs, mask)
         return self.output(self.dropout(pooled, rngs=key_pooled))
+
+    def outputs(self, tokens: Array, mask: Array) -> Array:
+        """What the last layer says at every step, without noise: `[T, ..., F]`."""
+        xs = self.embedding(tokens)
+        for layer in self.layers:
+            _, xs = layer(xs, mask=mask)
+        return xs
 
     def _noisy(self, layer: RNN, xs: Array, mask: Array, key: Array) -> Array:
         key, key_dropout = jax.random.split(key)

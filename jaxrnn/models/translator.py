@@ -117,8 +117,8 @@ class Translator(nnx.Module):
             return self._decode_sampled(encoded, tokens, forced, key)
         keys = _split(key, 2)
         xs = self._drop(self.target_embedding(tokens), keys[0])
-        _, ys = unroll(self.decoder.recurrence, self._reading(encoded), xs, encoded.carry)
-        return self._logits(ys, xs, keys[1])
+        _, ys = unroll(self.decoder.recurrence, self.reading(encoded), xs, encoded.carry)
+        return self.logits(ys, xs, keys[1])
 
     def start(self, encoded: Encoded, length: int) -> Any:
         """The state before the first `step`, of `length` steps at most."""
@@ -130,8 +130,8 @@ class Translator(nnx.Module):
         """One step of `decode`: tokens `[B]` to the next carry and logits `[B, V]`."""
         keys = _split(key, 2)
         x = self._drop(self.target_embedding(tokens), keys[0])
-        carry, y = self.decoder.recurrence.step(self._reading(encoded), carry, x)
-        return carry, self._logits(y, x, keys[1])
+        carry, y = self.decoder.recurrence.step(self.reading(encoded), carry, x)
+        return carry, self.logits(y, x, keys[1])
 
     def attention(self, encoded: Encoded, tokens: Array) -> Array:
         """`[T, B, S]`: where the decoder looks when it has read each of `tokens`.
@@ -141,7 +141,7 @@ class Translator(nnx.Module):
         decoder = self.decoder.recurrence
         if not isinstance(decoder, Attending):
             raise ValueError(f"{decoder} attends to nothing")
-        params = self._reading(encoded)
+        params = self.reading(encoded)
         _, ys = unroll(decoder, params, self.target_embedding(tokens), encoded.carry)
         return decoder.weights(params, encoded.carry, ys)
 
@@ -173,14 +173,16 @@ class Translator(nnx.Module):
             for leaf in leaves
         )
 
-    def _reading(self, encoded: Encoded) -> Any:
+    def reading(self, encoded: Encoded) -> Any:
+        """The decoder's params for one pass over time, the memory among them."""
         params, decoder = self.decoder.arrays(), self.decoder.recurrence
         if isinstance(decoder, Attending):
             assert encoded.memory is not None
             return decoder.reading(params, encoded.memory)
         return params
 
-    def _logits(self, ys: Array, xs: Array, key: Array | None) -> Array:
+    def logits(self, ys: Array, xs: Array, key: Array | None = None) -> Array:
+        """Of the decoder's outputs and inputs `[..., B, features]`."""
         read = jnp.tanh(self.readout(jnp.concatenate([ys, xs], axis=-1)))
         return self.output(self._drop(read, key))
 

@@ -1,0 +1,26 @@
+"""A music run's folder, opened again: by `plot`."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from experiments.music.config import Config
+from experiments.music.pieces import Pieces, read_splits
+from experiments.music.task import all_batches, edges_over, initial_state, make_measure
+from jaxrnn.models import SequenceModel
+from jaxrnn.training.reopen import best_state, read_options
+
+
+def load(path: Path) -> tuple[Config, SequenceModel, dict[str, Pieces]]:
+    """The best candidate of a run and the pieces it knows; raises ValueError if there is
+    none."""
+    config = read_options(path, Config)
+    splits = read_splits(config.data)
+    graph, like = initial_state(config)
+    params = best_state(path, like).evaluated_params
+    valid = all_batches(splits["valid"], config.batch_size, edges_over([splits["valid"]]))
+    best = int(np.argmin(make_measure(graph)(params, valid)))
+    model = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[best], params))
+    return config, model, splits
