@@ -178,3 +178,10 @@ def test_going_back_depends_on_when_it_saves():
     assert Options(nan_limit=7).halt_after == 7
     with pytest.raises(ValueError, match="nan_limit must be 1 or more, got 0"):
         Options(nan_limit=0).halt_after  # noqa: B018
+
+
+@pytest.mark.parametrize("average", [-0.1, 1.0])
+def test_an_average_that_would_not_move_or_would_grow_is_refused(average):
+    with pytest.raises(ValueError, match=r"average must lie in \[0, 1\), got"):
+        Options(average=average).averages  # noqa: B018
+    assert Options(average=0.5).averages and not Options().averages

@@ -49,7 +49,7 @@ def initial_state(config: Config, vocabulary_size: int) -> tuple[nnx.GraphDef, T
         config.make_optimiser(),
         carry,
         config.seed,
-        average=config.average > 0,
+        average=config.averages,
     )
     return graph, state
 

@@ -99,8 +99,10 @@ def make_optimiser(config: Config) -> Optimiser:
 
 def initial_state(config: Config) -> tuple[nnx.GraphDef, TrainState]:
     graph, params = initial_params(config)
-    optimiser, average = make_optimiser(config), config.average > 0
-    return graph, TrainState.create(params, optimiser, (), config.seed, average=average)
+    optimiser = make_optimiser(config)
+    return graph, TrainState.create(
+        params, optimiser, (), config.seed, average=config.averages
+    )
 
 
 def initial_params(config: Config) -> tuple[nnx.GraphDef, Any]:

@@ -92,9 +92,8 @@ def initial_state(
     config: Config, tokenizer: Tokenizer, classes: int
 ) -> tuple[nnx.GraphDef, TrainState]:
     graph, params = nnx.split(make_model(config, tokenizer, classes))
-    average = config.average > 0
     state = TrainState.create(
-        params, config.make_optimiser(), (), config.seed, average=average
+        params, config.make_optimiser(), (), config.seed, average=config.averages
     )
     return graph, state
 

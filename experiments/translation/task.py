@@ -166,8 +166,7 @@ def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
 def initial_state(config: Config, languages: Languages) -> tuple[nnx.GraphDef, TrainState]:
     graph, params = nnx.split(make_model(config, languages))
     optimiser = config.make_optimiser()
-    average = config.average > 0
-    state = TrainState.create(params, optimiser, (), config.seed, average=average)
+    state = TrainState.create(params, optimiser, (), config.seed, average=config.averages)
     return graph, state
 
 

@@ -97,6 +97,16 @@ class Options:
             raise ValueError(f"nan_limit must be 1 or more, got {self.nan_limit}")
         return self.nan_limit if self.on_nan == "skip" else 1
 
+    @property
+    def averages(self) -> bool:
+        """Whether averages of the parameters are kept.
+
+        Raises ValueError for an `average` outside of [0, 1).
+        """
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average}")
+        return self.average > 0
+
     def plan(self) -> Plan:
         """Raises ValueError for numbers out of range."""
         return Plan(
