@@ -29,6 +29,7 @@ from experiments.long_lag.problems import (
 from experiments.long_lag.reber import SYMBOLS, embedded_string
 from experiments.long_lag.task import LEARN, make_network, make_problem, make_task
 from experiments.long_lag.train import main
+from experiments.long_lag.transformer import TransformerNetwork
 from jaxrnn import LSTM1997, unroll
 from jaxrnn.diagnostics import walk
 from jaxrnn.training.run_directory import RunDirectory
@@ -327,8 +328,10 @@ def test_weights_move_at_every_step_of_a_sequence():
     ):
         np.testing.assert_allclose(got[0], wanted, rtol=1e-3, atol=1e-6)
         assert not np.allclose(wanted, old)
-    with pytest.raises(ValueError, match="batch_size of 1, got 2"):
+    with pytest.raises(ValueError, match="batch_size of 1, got recurrent and 2"):
         make_task(replace(config, batch_size=2))
+    with pytest.raises(ValueError, match="take a recurrent model .* got transformer and 1"):
+        make_task(replace(config, model="transformer"))
 
 
 def run(monkeypatch, *arguments):
@@ -349,8 +352,25 @@ def test_a_run_interrupted_and_gone_on_with_has_the_bits_of_a_whole_one(
     assert whole["step"] == 6 and whole["valid_solved"] == 0
     assert whole["state_sha256"] == parts["state_sha256"]
 
-    draw_picture((tmp_path / "whole", tmp_path / "parts"), tmp_path / "lag.png")
+    attending = "--model", "transformer", "--run-dir", tmp_path / "attending"
+    run(monkeypatch, *attending, "--steps", 2)
+    run_dirs = tuple(tmp_path / name for name in ("whole", "parts", "attending"))
+    draw_picture(run_dirs, tmp_path / "lag.png")
     assert (tmp_path / "lag.png").stat().st_size > 1000
+
+
+def test_a_transformer_looks_back_only_and_tells_places_apart():
+    network = TransformerNetwork(3, 2, 8, layers=2, heads=2)
+    params = network.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 4, 3))
+    zs = network(params, xs)
+    assert zs.shape == (6, 4, 2)
+    np.testing.assert_allclose(network(params, xs[:4]), zs[:4], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(network(params, xs[:, 1]), zs[:, 1], rtol=1e-4, atol=1e-6)
+    moved = network(params, xs.at[jnp.array([1, 3])].set(xs[jnp.array([3, 1])]))
+    assert np.abs(moved[-1] - zs[-1]).min() > 1e-4
+    with pytest.raises(ValueError, match="width must be a multiple of 2 for each"):
+        TransformerNetwork(3, 2, 6, layers=1, heads=2)
 
 
 def test_a_trial_that_met_the_criterion_rests_and_the_others_go_on():

@@ -51,8 +51,14 @@ class Config(Options):
     clip: float = UNCLIPPED
     test_sequences: int = 2560
 
+    model: Literal["recurrent", "transformer"] = "recurrent"
     cell: Literal["lstm1997", "carousel", "lstm", "gru", "elman", "mingru"] = "lstm1997"
     hidden_size: int = 4
+    """transformer: its width."""
+    layers: int = 1
+    """transformer: those that attend."""
+    heads: int = 2
+    """transformer: of each layer."""
     block_size: int = 2
     """lstm1997: cells that share their gates."""
     biases: Literal["all", "gates", "none"] = "all"

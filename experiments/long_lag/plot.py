@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.long_lag.run import load
+from experiments.long_lag.network import Network
+from experiments.long_lag.problems import Problem
+from experiments.long_lag.run import Run, load
 from experiments.long_lag.task import Learners
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
@@ -38,10 +40,9 @@ class Options:
     picture: Path = Path("long_lag.png")
 
 
-def reach(path: Path) -> np.ndarray:
+def reach(problem: Problem, network: Network, learners: Learners) -> np.ndarray:
     """|| d y / d carry || by lag `[T]`, y the last answer of the trial that was done
     first, or of the first trial; the mean over sequences."""
-    _, problem, network, learners = load(path)
     needed = np.asarray(learners.needed)
     best = int(np.argmin(np.where(needed < 0, np.iinfo(np.int32).max, needed)))
     params = jax.tree.map(lambda leaf: leaf[best], learners.weights.cell)
@@ -62,23 +63,29 @@ def success(learners: Learners) -> tuple[float, float]:
 
 def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
     """Raises ValueError if a folder holds no run."""
-    by_cell: dict[str, dict[int, tuple[float, float, Path]]] = defaultdict(dict)
+    runs: dict[str, dict[int, Run]] = defaultdict(dict)
     for path in run_dirs:
-        config, _, _, learners = load(path)
-        by_cell[config.cell][config.lag] = (*success(learners), path)
+        run = load(path)
+        name = run.config.cell if run.config.model == "recurrent" else run.config.model
+        runs[name][run.config.lag] = run
 
     figure, ((left, middle, right),) = new_figure(1, 3)
-    for cell, runs in sorted(by_cell.items()):
-        lags = sorted(runs)
-        shares, sequences = zip(*(runs[lag][:2] for lag in lags), strict=True)
-        left.plot(lags, shares, "o-", label=cell)
-        middle.plot(lags, sequences, "o-", label=cell)
+    reaches = {}
+    for name, by_lag in sorted(runs.items()):
+        lags = sorted(by_lag)
+        went = [success(by_lag[lag].learners) for lag in lags]
+        shares, sequences = zip(*went, strict=True)
+        left.plot(lags, shares, "o-", label=name)
+        middle.plot(lags, sequences, "o-", label=name)
+        longest = by_lag[lags[-1]]
+        if isinstance(longest.network, Network):
+            reaches[name] = reach(longest.problem, longest.network, longest.learners)
     left.set(xlabel="lag", ylabel="share of trials solved", ylim=(-0.05, 1.05))
     middle.set(xlabel="lag", ylabel="sequences needed, mean", yscale="log")
     for axes in (left, middle):
         axes.grid(alpha=0.3)
         axes.legend()
-    plot_by_lag(right, {cell: reach(runs[max(runs)][2]) for cell, runs in by_cell.items()})
+    plot_by_lag(right, reaches)
     save(figure, picture)
 
 

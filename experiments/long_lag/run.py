@@ -1,36 +1,36 @@
 """A run's folder, opened again: its config, its network and what its trials learned."""
 
-from dataclasses import fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.long_lag.config import Config
-from experiments.long_lag.network import Network
 from experiments.long_lag.problems import Problem
-from experiments.long_lag.task import Learners, make_network, make_problem, make_task
+from experiments.long_lag.task import (
+    Learners,
+    Model,
+    make_network,
+    make_problem,
+    make_task,
+)
 from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.reopen import read_options
 
 
-def read_config(path: Path) -> Config:
-    """Raises ValueError if there is no run."""
-    stored = RunDirectory(path).read_config()
-    names = {field.name for field in fields(Config)}
-    config = Config(**{name: value for name, value in stored.items() if name in names})
-    return replace(
-        config,
-        data=None,
-        run_dir=path,
-        input_bias=tuple(config.input_bias),
-        output_bias=tuple(config.output_bias),
-    )
+class Run(NamedTuple):
+    """A run, and its trials as they were last saved."""
+
+    config: Config
+    problem: Problem
+    network: Model
+    learners: Learners
 
 
-def load(path: Path) -> tuple[Config, Problem, Network, Learners]:
-    """The trials as they were last saved; raises ValueError if they never were."""
-    config = read_config(path)
+def load(path: Path) -> Run:
+    """Raises ValueError if there is no run, or if its trials were never saved."""
+    config = read_options(path, Config)
     problem, _ = make_problem(config)
     with CheckpointStore(path) as store:
         restored = store.restore(make_task(config).state)
     if restored is None:
         raise ValueError(f"{path} has no checkpoint yet")
-    return config, problem, make_network(config, problem), restored.state.params
+    return Run(config, problem, make_network(config, problem), restored.state.params)

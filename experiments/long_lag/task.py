@@ -13,7 +13,7 @@ import jaxrnn
 from experiments.long_lag import realtime
 from experiments.long_lag.config import Config
 from experiments.long_lag.criteria import Criterion, Examined, Window
-from experiments.long_lag.network import Network, NetworkParams
+from experiments.long_lag.network import Network
 from experiments.long_lag.problems import (
     Arithmetic,
     BaiAdding,
@@ -27,6 +27,7 @@ from experiments.long_lag.problems import (
     TemporalOrder,
     TwoSequences,
 )
+from experiments.long_lag.transformer import TransformerNetwork
 from jaxrnn.strategies.select import select
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.state import TrainState
@@ -36,11 +37,13 @@ from jaxrnn.training.task import Evaluate, Task
 # The streams of random numbers of a run's key.
 START, LEARN, EXAMINE, TEST = range(4)
 
+Model = Network | TransformerNetwork
+
 
 class Learners(NamedTuple):
     """All trials; the first axis of every leaf is theirs."""
 
-    weights: NetworkParams
+    weights: Any  # NetworkParams, or those of a TransformerNetwork
     needed: Array  # [trials] int32  sequences until the criterion was met, -1 before
 
 
@@ -77,8 +80,16 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
             return BaiCopy(lag), None
 
 
-def make_network(config: Config, problem: Problem) -> Network:
+def make_network(config: Config, problem: Problem) -> Model:
     """Raises ValueError if the sizes or biases do not fit."""
+    if config.model == "transformer":
+        return TransformerNetwork(
+            problem.input_size,
+            problem.output_size,
+            config.hidden_size,
+            config.layers,
+            config.heads,
+        )
     sizes = problem.input_size, config.hidden_size
     match config.cell:
         case "lstm1997":
@@ -118,9 +129,10 @@ def make_task(config: Config) -> Task:
             f"trials and updates_per_step must be 1 or more, got {config.trials} and "
             f"{config.updates_per_step}"
         )
-    if config.updates == "step" and config.batch_size != 1:
+    if config.updates == "step" and (config.batch_size, config.model) != (1, "recurrent"):
         raise ValueError(
-            f'updates of "step" take a batch_size of 1, got {config.batch_size}'
+            'updates of "step" take a recurrent model and a batch_size of 1, got '
+            f"{config.model} and {config.batch_size}"
         )
     problem, criterion = make_problem(config)
     network, optimiser = make_network(config, problem), config.make_optimiser()
@@ -149,7 +161,7 @@ def make_task(config: Config) -> Task:
 
 def make_train_step(
     config: Config,
-    network: Network,
+    network: Model,
     problem: Problem,
     criterion: Criterion | None,
     optimiser: Optimiser,
@@ -172,9 +184,11 @@ def make_train_step(
     def learn_at_each_step(weights: Any, opt_state: Any, key: Array, trial: Array):
         """One sequence of one trial, and how it was answered as the weights moved."""
         example = problem.draw(key, trial)
+        assert isinstance(network, Network)
 
         def learn_at(state: tuple, example: Example) -> tuple[tuple, Array]:
             weights, opt_state, moment = state
+            assert isinstance(network, Network)
 
             def loss(z: Array) -> Array:
                 now = jax.tree.map(lambda a: a[None], (z, example))
@@ -256,17 +270,17 @@ def _solved(state: TrainState, met: Array, needed: Array) -> TrainState:
     return state._replace(params=state.params._replace(needed=after))
 
 
-def make_examine(network: Network, problem: Problem, trials: int):
+def make_examine(network: Model, problem: Problem, trials: int):
     """Returns `examine(weights, key, count) -> Result` with leaves `[trials, count]`: how
     each trial answers test sequences of its own."""
 
-    def one(weights: NetworkParams, key: Array, trial: Array, count: int) -> Result:
+    def one(weights: Any, key: Array, trial: Array, count: int) -> Result:
         examples = problem.test_set(key, trial, count)
         zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
         return jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
 
     @partial(jax.jit, static_argnames="count")
-    def examine(weights: NetworkParams, key: Array, count: int) -> Result:
+    def examine(weights: Any, key: Array, count: int) -> Result:
         keys = jax.random.split(key, trials)
         return jax.vmap(partial(one, count=count))(weights, keys, jnp.arange(trials))
 
