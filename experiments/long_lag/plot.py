@@ -84,7 +84,9 @@ def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
     middle.set(xlabel="lag", ylabel="sequences needed, mean", yscale="log")
     for axes in (left, middle):
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper left", ncols=len(runs)
+    )
     plot_by_lag(right, reaches)
     save(figure, picture)
 
