@@ -22,7 +22,7 @@ from experiments.music.pieces import Pieces
 from experiments.music.run import load
 from jaxrnn import Cell, Stack
 from jaxrnn.diagnostics import gate_values, gradient_by_lag, memory_horizon
-from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, plot_horizons, save
+from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.command import refusals
 
@@ -72,14 +72,11 @@ def draw(run_dirs: tuple[Path, ...], frames: int, picture: Path) -> None:
     """Raises ValueError if a folder holds no run."""
     lags, memories = {}, {}
     for path in run_dirs:
-        _, model, splits = load(path)
+        model, splits = load(path)
         heard = endings(splits["test"], frames)
         lags[path.name] = reach(model, heard)
         memories[path.name] = horizons(model, heard)
-    figure, ((left, right),) = new_figure(1, 2)
-    plot_by_lag(left, lags)
-    plot_horizons(right, memories)
-    save(figure, picture)
+    draw_memory(lags, memories, picture)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from jaxrnn.models import SequenceModel
 from jaxrnn.training.reopen import best_state, read_options
 
 
-def load(path: Path) -> tuple[Config, SequenceModel, dict[str, Pieces]]:
+def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:
     """The best candidate of a run and the pieces it knows; raises ValueError if there is
     none."""
     config = read_options(path, Config)
@@ -22,5 +22,4 @@ def load(path: Path) -> tuple[Config, SequenceModel, dict[str, Pieces]]:
     params = best_state(path, like).evaluated_params
     valid = all_batches(splits["valid"], config.batch_size, edges_over([splits["valid"]]))
     best = int(np.argmin(make_measure(graph)(params, valid)))
-    model = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[best], params))
-    return config, model, splits
+    return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[best], params)), splits

@@ -22,7 +22,7 @@ from experiments.translation.run import load, read_test
 from experiments.translation.task import Batch, Examples, before_each
 from jaxrnn import Bidirectional, Stack
 from jaxrnn.diagnostics import gate_values, gradient_by_lag, memory_horizon
-from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, plot_horizons, save
+from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models.translator import Translator
 from jaxrnn.training.command import refusals
 from jaxrnn.training.sequences import Rows
@@ -94,10 +94,7 @@ def draw(run_dirs: tuple[Path, ...], words: int, pairs: int, picture: Path) -> N
         batch = batch_of(examples, words, pairs)
         lags[path.name] = reach(model, batch)[:words]
         memories[path.name] = horizons(model, batch)
-    figure, ((left, right),) = new_figure(1, 2)
-    plot_by_lag(left, lags)
-    plot_horizons(right, memories)
-    save(figure, picture)
+    draw_memory(lags, memories, picture)
 
 
 def main() -> None:

@@ -52,6 +52,17 @@ def plot_horizons(axes: Axes, horizons: Mapping[str, ArrayLike]) -> None:
     axes.legend()
 
 
+def draw_memory(
+    lags: Mapping[str, ArrayLike], horizons: Mapping[str, ArrayLike], picture: Path
+) -> None:
+    """`plot_by_lag` and `plot_horizons` side by side in a file: how far back what is told
+    depends on the state, and how long each unit remembers."""
+    figure, ((left, right),) = new_figure(1, 2)
+    plot_by_lag(left, lags)
+    plot_horizons(right, horizons)
+    save(figure, picture)
+
+
 def plot_saturation(axes: Axes, gates: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
     """Of each gate by name a point a unit: the share of the time that it is open, over
     that it is shut."""
