@@ -484,6 +484,7 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
     assert coloured == f"coloured: {page}"
     words = re.findall(r'title="(-?[0-9.]+)">(\S+) </span>', page.read_text())
     assert [word for _, word in words] == [row.split()[0] for row in rows]
+
     code, _, errors = call(predict.main, tmp_path / "whole", " ")
     assert code == 2 and errors == "error: a text needs at least one word, got ' '\n"
 

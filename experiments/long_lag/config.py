@@ -54,7 +54,7 @@ class Config(Options):
     model: Literal["recurrent", "transformer"] = "recurrent"
     cell: Literal["lstm1997", "carousel", "lstm", "gru", "elman", "mingru"] = "lstm1997"
     hidden_size: int = 4
-    """transformer: its width."""
+    """Of the cell; the width of a transformer."""
     layers: int = 1
     """transformer: those that attend."""
     heads: int = 2

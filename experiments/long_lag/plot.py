@@ -23,7 +23,7 @@ import tyro
 
 from experiments.long_lag.network import Network
 from experiments.long_lag.problems import Problem
-from experiments.long_lag.run import Run, load
+from experiments.long_lag.run import Trained, load
 from experiments.long_lag.task import Learners
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
@@ -63,7 +63,7 @@ def success(learners: Learners) -> tuple[float, float]:
 
 def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
     """Raises ValueError if a folder holds no run."""
-    runs: dict[str, dict[int, Run]] = defaultdict(dict)
+    runs: dict[str, dict[int, Trained]] = defaultdict(dict)
     for path in run_dirs:
         run = load(path)
         name = run.config.cell if run.config.model == "recurrent" else run.config.model

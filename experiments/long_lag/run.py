@@ -16,7 +16,7 @@ from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.reopen import read_options
 
 
-class Run(NamedTuple):
+class Trained(NamedTuple):
     """A run, and its trials as they were last saved."""
 
     config: Config
@@ -25,7 +25,7 @@ class Run(NamedTuple):
     learners: Learners
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> Trained:
     """Raises ValueError if there is no run, or if its trials were never saved."""
     config = read_options(path, Config)
     problem, _ = make_problem(config)
@@ -33,4 +33,4 @@ def load(path: Path) -> Run:
         restored = store.restore(make_task(config).state)
     if restored is None:
         raise ValueError(f"{path} has no checkpoint yet")
-    return Run(config, problem, make_network(config, problem), restored.state.params)
+    return Trained(config, problem, make_network(config, problem), restored.state.params)

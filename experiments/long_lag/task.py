@@ -183,23 +183,23 @@ def make_train_step(
 
     def learn_at_each_step(weights: Any, opt_state: Any, key: Array, trial: Array):
         """One sequence of one trial, and how it was answered as the weights moved."""
+        recurrent = network
+        assert isinstance(recurrent, Network)
         example = problem.draw(key, trial)
-        assert isinstance(network, Network)
 
         def learn_at(state: tuple, example: Example) -> tuple[tuple, Array]:
             weights, opt_state, moment = state
-            assert isinstance(network, Network)
 
             def loss(z: Array) -> Array:
                 now = jax.tree.map(lambda a: a[None], (z, example))
                 return problem.judge(*now).loss
 
             gradients, moment, z = realtime.gradient(
-                network, weights, moment, example.xs, loss
+                recurrent, weights, moment, example.xs, loss
             )
             return (*descend(weights, opt_state, gradients), moment), z
 
-        start = weights, opt_state, realtime.beginning(network, weights)
+        start = weights, opt_state, realtime.beginning(recurrent, weights)
         (weights, opt_state, _), zs = jax.lax.scan(learn_at, start, example)
         return weights, opt_state, problem.judge(zs, example)
 

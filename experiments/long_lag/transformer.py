@@ -38,7 +38,7 @@ class TransformerNetwork:
 
     Called as a `Network` is: xs `[T, ..., D]` gives z `[T, ..., output_size]`. A layer is
     that of `jaxrnn.models.Transformer`'s encoder, its two dense layers twice as wide.
-    Raises ValueError if the heads do not divide the width.
+    Raises ValueError if the width is no multiple of twice the heads.
     """
 
     input_size: int

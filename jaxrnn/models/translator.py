@@ -145,6 +145,19 @@ class Translator(nnx.Module):
         _, ys = unroll(decoder, params, self.target_embedding(tokens), encoded.carry)
         return decoder.weights(params, encoded.carry, ys)
 
+    def reading(self, encoded: Encoded) -> Any:
+        """The decoder's params for one pass over time, the memory among them."""
+        params, decoder = self.decoder.arrays(), self.decoder.recurrence
+        if isinstance(decoder, Attending):
+            assert encoded.memory is not None
+            return decoder.reading(params, encoded.memory)
+        return params
+
+    def logits(self, ys: Array, xs: Array, key: Array | None = None) -> Array:
+        """Of the decoder's outputs and inputs `[..., B, features]`."""
+        read = jnp.tanh(self.readout(jnp.concatenate([ys, xs], axis=-1)))
+        return self.output(self._drop(read, key))
+
     def _decode_sampled(
         self, encoded: Encoded, tokens: Array, forced: Array, key: Array | None
     ) -> Array:
@@ -172,19 +185,6 @@ class Translator(nnx.Module):
             jnp.tanh(next(maps)(summary)) if _is_vector(leaf, 1) else leaf
             for leaf in leaves
         )
-
-    def reading(self, encoded: Encoded) -> Any:
-        """The decoder's params for one pass over time, the memory among them."""
-        params, decoder = self.decoder.arrays(), self.decoder.recurrence
-        if isinstance(decoder, Attending):
-            assert encoded.memory is not None
-            return decoder.reading(params, encoded.memory)
-        return params
-
-    def logits(self, ys: Array, xs: Array, key: Array | None = None) -> Array:
-        """Of the decoder's outputs and inputs `[..., B, features]`."""
-        read = jnp.tanh(self.readout(jnp.concatenate([ys, xs], axis=-1)))
-        return self.output(self._drop(read, key))
 
     def _drop(self, xs: Array, key: Array | None) -> Array:
         return xs if key is None else self.dropout(xs, rngs=key)
