@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     # The logistic function stretched to a range, as Hochreiter & Schmidhuber 1997 use it.
     "logistic[-1,1]": lambda x: jnp.tanh(0.5 * x),
     "logistic[-2,2]": lambda x: 2 * jnp.tanh(0.5 * x),
+    "logistic[-4,4]": lambda x: 4 * jnp.tanh(0.5 * x),
 }
 
 

@@ -81,6 +81,23 @@ def test_a_reber_string_is_right_where_all_that_is_legal_is_most_active():
     assert SYMBOLS[int(np.argmax(example.xs[0]))] == "B"
 
 
+def test_cross_entropy_still_moves_an_output_that_squared_error_has_lost():
+    squared = EmbeddedReber(size=4, pairs=1)
+    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), squared.examples)
+    following, _ = example.targets
+    scored = example.scored[:, None]
+    lost = jnp.where(following == 1, -30.0, 30.0)
+    by_squares = jax.grad(lambda z: squared.judge(z, example).loss)(lost)
+    assert jnp.max(jnp.abs(by_squares)) < 1e-9
+    crossed = EmbeddedReber(size=4, pairs=1, cross_entropy=True)
+    by_nats = jax.grad(lambda z: crossed.judge(z, example).loss)(lost)
+    wanted = jnp.where(scored, jax.nn.sigmoid(lost) - following, 0.0)
+    np.testing.assert_allclose(by_nats, wanted, atol=1e-6)
+    assert crossed.judge(lost, example).wrong == squared.judge(lost, example).wrong
+    with pytest.raises(ValueError, match='"cross-entropy" is for reber, got order2'):
+        make_task(replace(PRESETS["tiny"][1], loss="cross-entropy"))
+
+
 def test_two_sequences_end_as_they_began():
     firsts = set()
     for example in draw(TwoSequences(6), 40):
@@ -297,7 +314,10 @@ def test_gradients_of_single_steps_add_up_to_that_of_the_sequence(gradient):
 def test_weights_move_at_every_step_of_a_sequence():
     """A string by hand: a symbol is answered with what those before it taught."""
     tiny = replace(PRESETS["tiny"][1], updates="step", updates_per_step=1, trials=1)
-    config = replace(tiny, problem="reber", hidden_size=2, learning_rate=0.5)
+    # The decay would show if weights moved after the end of the string as well.
+    config = replace(
+        tiny, problem="reber", hidden_size=2, learning_rate=0.5, weight_decay=0.01
+    )
     task = make_task(config)
     problem, _ = make_problem(config)
     network = make_network(config, problem)
@@ -306,6 +326,7 @@ def test_weights_move_at_every_step_of_a_sequence():
     key = jax.random.fold_in(jax.random.fold_in(task.state.key, LEARN), 0)
     example = problem.draw(jax.random.split(key, 1)[0], jnp.int32(0))
     steps = int(np.sum(example.scored))
+    assert steps < len(example.scored)
 
     @jax.jit
     def learn(weights, moment, now):
@@ -313,7 +334,7 @@ def test_weights_move_at_every_step_of_a_sequence():
             return 0.5 * jnp.sum((jax.nn.sigmoid(z) - now.targets[0]) ** 2)
 
         by, moment, _ = realtime.gradient(network, weights, moment, now.xs, loss)
-        return jax.tree.map(lambda w, g: w - 0.5 * g, weights, by), moment
+        return jax.tree.map(lambda w, g: w - 0.5 * (g + 0.01 * w), weights, by), moment
 
     moment = realtime.beginning(network, weights)
     for t in range(steps):
@@ -332,6 +353,28 @@ def test_weights_move_at_every_step_of_a_sequence():
         make_task(replace(config, batch_size=2))
     with pytest.raises(ValueError, match="take a recurrent model .* got transformer and 1"):
         make_task(replace(config, model="transformer"))
+
+
+@pytest.mark.parametrize("updates", ["step", "sequence"])
+def test_a_cell_is_added_after_so_many_updates(updates):
+    tiny = replace(PRESETS["2a"][1], lag=5, trials=2, updates_per_step=2, cell_from=2)
+    task = make_task(replace(tiny, updates=updates))
+
+    def moved(state):
+        """Whether each part of the weights differs after the step: the cell, the row of
+        W that reads it, and the rows that read the inputs."""
+        before = jax.tree.map(np.asarray, state.params.weights)
+        state, _ = task.train_step(state, ())
+        after = state.params.weights
+        parts = ((w.cell.w_x, w.w[:, :1], w.w[:, 1:]) for w in (before, after))
+        return state, [not np.array_equal(a, b) for a, b in zip(*parts, strict=True)]
+
+    state, without = moved(task.state)
+    assert without == [False, False, True]
+    state, with_it = moved(state)
+    assert with_it == [True, True, True]
+    with pytest.raises(ValueError, match="no cell to add, got 2 updates"):
+        make_task(replace(tiny, updates="sequence", model="transformer"))
 
 
 def run(monkeypatch, *arguments):

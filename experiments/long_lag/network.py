@@ -22,7 +22,8 @@ class Network:
     """z = (y of the cell, and x where `sees_inputs`) W + b, at every step.
 
     xs `[T, ..., D]` gives z `[T, ..., output_size]`. W starts uniformly within
-    `init_range` of zero, b at zero; it is there where `bias` is True.
+    `init_range` of zero, b at zero; it is there where `bias` is True. While not `present`,
+    z is as if y were zero, and so is the gradient of all that has to do with the cell.
     """
 
     cell: jaxrnn.Cell
@@ -30,6 +31,7 @@ class Network:
     sees_inputs: bool = False
     bias: bool = True
     init_range: float = 0.1
+    present: Array | bool = True
 
     def init(self, key: Array) -> NetworkParams:
         cell_key, key = jax.random.split(key)
@@ -51,6 +53,8 @@ class Network:
         return carry, self._read(params, x, y)
 
     def _read(self, params: NetworkParams, x: Array, y: Array) -> Array:
+        if self.present is not True:
+            y = jnp.where(self.present, y, jnp.zeros_like(y))
         if self.sees_inputs:
             y = jnp.concatenate([y, x], axis=-1)
         z = y @ params.w

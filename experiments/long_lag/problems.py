@@ -83,9 +83,13 @@ class EmbeddedReber(Squared):
     A third of the trials shares each of three pairs of a training and a test set, 256
     strings each. A string is wrong if somewhere a symbol that may not come next is as
     active as one that may; the test is on both sets, so `test_set` takes no key.
+
+    With `cross_entropy` the loss is that of logistic outputs in place of the squared error,
+    in nats: an output far on the wrong side of its logistic can still come back.
     """
 
     seed: int = 0
+    cross_entropy: bool = False
     size: int = 256
     pairs: int = 3
     input_size = output_size = len(SYMBOLS)
@@ -117,6 +121,10 @@ class EmbeddedReber(Squared):
     def judge(self, z: Array, example: Example) -> Result:
         following, legal = example.targets
         result = super().judge(z, example._replace(targets=following))
+        if self.cross_entropy:
+            nats = jnp.sum(optax.sigmoid_binary_cross_entropy(z, following), axis=-1)
+            loss = jnp.sum(jnp.where(example.scored, nats, jnp.zeros_like(nats)))
+            result = result._replace(loss=loss)
         least = jnp.min(jnp.where(legal, z, jnp.inf), axis=-1)
         most = jnp.max(jnp.where(legal, -jnp.inf, z), axis=-1)
         return result._replace(wrong=jnp.any((least <= most) & example.scored))

@@ -1,5 +1,6 @@
 """From a config to trials that learn side by side, and what they have come to."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
     in_a_row = Window(10_000, counted=False)
     match name:
         case "reber":
-            return EmbeddedReber(config.seed), Examined(512)
+            reber = EmbeddedReber(config.seed, config.loss == "cross-entropy")
+            return reber, Examined(512)
         case "2a" | "2b":
             return TwoSequences(lag, random=name == "2b"), in_a_row
         case "2c":
@@ -100,6 +102,7 @@ def make_network(config: Config, problem: Problem) -> Model:
                 input_bias=config.input_bias or 0.0,
                 output_bias=config.output_bias or 0.0,
                 init_range=config.init_range,
+                input_activation=config.input_activation,
                 output_activation=config.output_activation,
                 gradient=config.gradient,
             )
@@ -133,6 +136,12 @@ def make_task(config: Config) -> Task:
         raise ValueError(
             'updates of "step" take a recurrent model and a batch_size of 1, got '
             f"{config.model} and {config.batch_size}"
+        )
+    if config.loss == "cross-entropy" and config.problem != "reber":
+        raise ValueError(f'a loss of "cross-entropy" is for reber, got {config.problem}')
+    if config.cell_from and config.model == "transformer":
+        raise ValueError(
+            f"a transformer has no cell to add, got {config.cell_from} updates before it"
         )
     problem, criterion = make_problem(config)
     network, optimiser = make_network(config, problem), config.make_optimiser()
@@ -172,7 +181,14 @@ def make_train_step(
     trials = jnp.arange(config.trials)
     examine = make_examine(network, problem, config.trials)
 
-    def loss(weights: Any, examples: Example) -> tuple[Array, Result]:
+    def network_after(n: Array) -> Any:
+        """The network as it is after n updates, at first without its cell."""
+        if config.cell_from == 0:
+            return network
+        assert isinstance(network, Network)
+        return replace(network, present=n >= config.cell_from)
+
+    def loss(weights: Any, network: Any, examples: Example) -> tuple[Array, Result]:
         zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
         results = jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
         return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
@@ -181,10 +197,11 @@ def make_train_step(
         updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
         return optax.apply_updates(weights, updates), opt_state
 
-    def learn_at_each_step(weights: Any, opt_state: Any, key: Array, trial: Array):
+    def learn_at_each_step(
+        weights: Any, opt_state: Any, key: Array, trial: Array, n: Array
+    ):
         """One sequence of one trial, and how it was answered as the weights moved."""
-        recurrent = network
-        assert isinstance(recurrent, Network)
+        recurrent: Network = network_after(n)
         example = problem.draw(key, trial)
 
         def learn_at(state: tuple, example: Example) -> tuple[tuple, Array]:
@@ -197,17 +214,20 @@ def make_train_step(
             gradients, moment, z = realtime.gradient(
                 recurrent, weights, moment, example.xs, loss
             )
-            return (*descend(weights, opt_state, gradients), moment), z
+            learned = descend(weights, opt_state, gradients)
+            kept = select(example.scored, learned, (weights, opt_state))
+            return (*kept, moment), z
 
         start = weights, opt_state, realtime.beginning(recurrent, weights)
         (weights, opt_state, _), zs = jax.lax.scan(learn_at, start, example)
         return weights, opt_state, problem.judge(zs, example)
 
-    def learn_at_the_end(weights: Any, opt_state: Any, key: Array, trial: Array):
+    def learn_at_the_end(weights: Any, opt_state: Any, key: Array, trial: Array, n: Array):
         """One update of one trial, and how its first sequence was answered before."""
         keys = jax.random.split(key, config.batch_size)
         examples = jax.vmap(lambda key: problem.draw(key, trial))(keys)
-        gradients, result = jax.grad(loss, has_aux=True)(weights, examples)
+        descent = jax.grad(loss, has_aux=True)
+        gradients, result = descent(weights, network_after(n), examples)
         return *descend(weights, opt_state, gradients), result
 
     learn = learn_at_each_step if config.updates == "step" else learn_at_the_end
@@ -215,8 +235,8 @@ def make_train_step(
     def update(state: TrainState, n: Array) -> tuple[TrainState, Result]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARN), n)
         keys = jax.random.split(key, config.trials)
-        weights, opt_state, results = jax.vmap(learn)(
-            state.params.weights, state.opt_state, keys, trials
+        weights, opt_state, results = jax.vmap(learn, in_axes=(0, 0, 0, 0, None))(
+            state.params.weights, state.opt_state, keys, trials, n
         )
         # A trial whose numbers are no longer finite has failed, and stays where it is.
         moves = (state.params.needed < 0) & jnp.isfinite(results.loss)

@@ -1,5 +1,6 @@
 """Optax optimisers and learning rate schedules, by name."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def make_transform(
     clip: float,
     momentum: float = 0.0,
 ) -> optax.GradientTransformation:
-    """The optimiser `name` behind a clip of the gradient's norm to `clip`.
+    """The optimiser `name` behind a clip of the gradient's norm to `clip`, or none if inf.
 
     "adamw" decouples `weight_decay` from the gradient (Loshchilov & Hutter 2019), the
     others add it to the gradient. `momentum` is that of "sgd" and "rmsprop". Raises
@@ -44,12 +45,12 @@ def make_transform(
         raise ValueError(f"unknown optimiser {name!r}; known: {known}")
     if momentum and name not in ("sgd", "rmsprop"):
         raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
-    clipped = optax.clip_by_global_norm(clip)
+    # What would change nothing would still cost a pass over all parameters.
+    clipped = optax.clip_by_global_norm(clip) if clip < math.inf else optax.identity()
     if name == "adamw":
         return optax.chain(clipped, optax.adamw(rate, weight_decay=weight_decay))
-    return optax.chain(
-        clipped, optax.add_decayed_weights(weight_decay), _COUPLED[name](rate, momentum)
-    )
+    decayed = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    return optax.chain(clipped, decayed, _COUPLED[name](rate, momentum))
 
 
 def make_plateau(decay: float, patience: int) -> optax.GradientTransformationExtraArgs:
