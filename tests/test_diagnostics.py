@@ -11,6 +11,7 @@ from recurrences import CELLS
 from jaxrnn import (
     GRU,
     LSTM,
+    LSTM1997,
     SLSTM,
     Bidirectional,
     Elman,
@@ -23,6 +24,7 @@ from jaxrnn.diagnostics import (
     colour_text,
     gate_values,
     gradient_by_lag,
+    horizons,
     memory_horizon,
     saturation,
     spectral_radius,
@@ -263,6 +265,18 @@ def test_saturation_and_horizon_leave_out_what_is_masked():
     horizon = memory_horizon(forget, jnp.array([True, True, False]))
     np.testing.assert_allclose(horizon, [1 / np.log(4), np.inf], rtol=1e-6)
     np.testing.assert_allclose(memory_horizon(jnp.full((3, 1), 0.99)), 1 / 0.01, rtol=0.01)
+
+
+def test_the_horizons_of_a_cell_are_those_of_its_forget_gate_or_none():
+    cell, xs = GRU(D, 3), draw(T, B, D)
+    params = drawn_params(cell)
+    mask = jnp.arange(T)[:, None] < jnp.array([T, T - 2])[:B]
+    forget = gate_values(cell, params, xs, mask=mask)["forget"]
+    got = horizons(cell, params, xs, mask=mask)
+    np.testing.assert_allclose(got, memory_horizon(forget, mask), rtol=1e-6)
+    assert not np.allclose(got, horizons(cell, params, xs))
+    for without in (Elman(D, 3), Stack((GRU(D, 3),)), LSTM1997(D, 3)):
+        assert horizons(without, without.init(jax.random.key(0)), xs).shape == (0,)
 
 
 # The spectrum.

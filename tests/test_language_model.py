@@ -155,7 +155,7 @@ def test_tied_weights_of_another_width_are_reached_through_a_linear_map():
     table, bias = model.embedding.embedding[...], jnp.arange(V, dtype=jnp.float32)
     model.bias[...] = bias
     want = ys @ model.narrow.kernel[...] @ table.T + bias
-    chex.assert_trees_all_close(model._logits(ys), want, atol=1e-6)
+    chex.assert_trees_all_close(model.logits(ys), want, atol=1e-6)
 
 
 @pytest.mark.parametrize(

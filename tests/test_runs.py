@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ import arena as moments
 import pytest
 from arena import STEPS, Arena, Blow, command_after, result
 
-from experiments.language_model import evaluate, sample, train
+from experiments.language_model import evaluate, explain, plot, sample, train
 from jaxrnn.training.lock import RunLock
 from jaxrnn.training.metrics import read_metrics
 
@@ -143,7 +144,7 @@ def test_an_option_that_is_none_is_named(arena, arguments):
     assert not (arena.home / "unused").exists()
 
 
-@pytest.mark.parametrize("main", [sample.main, evaluate.main])
+@pytest.mark.parametrize("main", [sample.main, evaluate.main, plot.main])
 def test_what_is_no_run_can_neither_write_nor_be_measured(call, tmp_path, main):
     code, _, error = call(main, tmp_path / "none")
     assert (code, error.count("\n")) == (2, 1)
@@ -224,6 +225,29 @@ def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, arena, fin
     code, out, error = call(evaluate.main, run_dir, "--data", moved)
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert "the text has the SHA-256" in error
+
+
+def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, finished):
+    run_dir, _ = finished
+    picture, page = tmp_path / "memory.png", tmp_path / "unit.html"
+    code, _, error = call(plot.main, run_dir, "--tokens", 10**6)
+    assert (code, error.count("\n")) == (2, 1) and "or fewer, got 1000000" in error
+    code, out, error = call(plot.main, run_dir, "--tokens", 20, "--picture", picture)
+    assert (code, out, error) == (0, f"{picture}\n", "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    code, out, _ = call(explain.main, run_dir, "the <cat", "--page", page)
+    assert code == 0 and out.endswith(f"of layer 0: {page}\n")
+    letters = re.findall(r'title="-?[0-9.]+">(.*?)</span>', page.read_text())
+    assert len(letters) == 8 and letters[:4] == list("the ")
+    for option, number, reason in (
+        ("--unit", 8, "unit must lie in [0, 8), got 8"),
+        ("--layer", 1, "layer must lie in [0, 1), got 1"),
+    ):
+        code, _, error = call(explain.main, run_dir, "the", option, number)
+        assert (code, error.count("\n")) == (2, 1) and reason in error
+    code, _, error = call(explain.main, run_dir, "")
+    assert code == 2 and "at least one token, got ''" in error
 
 
 def test_a_run_that_had_to_be_new_writes_and_goes_on_before_its_first_evaluation(

@@ -20,6 +20,9 @@ def test_what_is_encoded_comes_back(kind, tmp_path):
     tokens = tokenizer.encode(text.encode())
     assert tokens.dtype == np.uint8 and tokens.max() < tokenizer.size
     assert tokenizer.decode(tokens) == text
+    spelled = tokenizer.spell(tokens)
+    assert len(spelled) == len(tokens)
+    assert "".join(spelled).replace(" \n", "\n") == text
 
 
 def test_symbols_are_numbered_from_frequent_to_rare():

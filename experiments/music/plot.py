@@ -20,8 +20,8 @@ from jax import Array
 
 from experiments.music.pieces import Pieces
 from experiments.music.run import load
-from jaxrnn import Cell, Stack
-from jaxrnn.diagnostics import gate_values, gradient_by_lag, memory_horizon
+from jaxrnn import Stack
+from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.command import refusals
@@ -58,16 +58,6 @@ def reach(model: SequenceModel, heard: Array) -> Array:
     return gradient_by_lag(layers, params, heard[:-1], nats)
 
 
-def horizons(model: SequenceModel, heard: Array) -> Array:
-    """`[H]` of the first layer; `[0]` where the cell has no gate that forgets."""
-    first = model.layers[0]
-    cell = first.recurrence
-    if not isinstance(cell, Cell) or type(cell).gates is Cell.gates:
-        return jnp.zeros(0)
-    gates = gate_values(cell, first.arrays(), heard[:-1])
-    return memory_horizon(gates["forget"]) if "forget" in gates else jnp.zeros(0)
-
-
 def draw(run_dirs: tuple[Path, ...], frames: int, picture: Path) -> None:
     """Raises ValueError if a folder holds no run."""
     lags, memories = {}, {}
@@ -75,7 +65,8 @@ def draw(run_dirs: tuple[Path, ...], frames: int, picture: Path) -> None:
         model, splits = load(path)
         heard = endings(splits["test"], frames)
         lags[path.name] = reach(model, heard)
-        memories[path.name] = horizons(model, heard)
+        first = model.layers[0]
+        memories[path.name] = horizons(first.recurrence, first.arrays(), heard[:-1])
     draw_memory(lags, memories, picture)
 
 

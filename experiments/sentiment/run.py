@@ -58,11 +58,10 @@ class Trained:
         the loudest for the answer: the one that adds most to its logit."""
         text = normal_form(text)
         tokens = encode(self.tokenizer, text, self.longest)
-        read = text.split() if self.tokenizer.kind == "word" else None
-        spelled = [
-            self.tokenizer.decode(tokens[[t]]) if read is None else f"{read[t]} "
-            for t in range(len(tokens))
-        ]
+        # The words themselves, since those that are not known have no spelling.
+        words = [f"{word} " for word in text.split()[: len(tokens)]]
+        is_of_words = self.tokenizer.kind == "word"
+        spelled = words if is_of_words else self.tokenizer.spell(tokens)
         model, mask = self.model, jnp.ones((len(tokens), 1), bool)
         ys = model.outputs(jnp.asarray(tokens[:, None]), mask)
         pooled = model.pooling(ys, mask)[0]

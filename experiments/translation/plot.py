@@ -21,7 +21,7 @@ from jax import Array
 from experiments.translation.run import load, read_test
 from experiments.translation.task import Batch, Examples, before_each
 from jaxrnn import Bidirectional, Stack
-from jaxrnn.diagnostics import gate_values, gradient_by_lag, memory_horizon
+from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models.translator import Translator
 from jaxrnn.training.command import refusals
@@ -70,15 +70,14 @@ def reach(model: Translator, batch: Batch) -> Array:
     )
 
 
-def horizons(model: Translator, batch: Batch) -> Array:
+def encoder_horizons(model: Translator, batch: Batch) -> Array:
     """`[H]` of the encoder's first layer, from left to right."""
     encoder, params = model.encoder.recurrence, model.encoder.arrays()
     if isinstance(encoder, Stack):
         encoder, params = encoder.parts[0], params[0]
     assert isinstance(encoder, Bidirectional)
     xs, mask = model.source_embedding(batch.source), batch.source_mask
-    gates = gate_values(encoder.parts[0], params[0], xs, mask=mask)
-    return memory_horizon(gates["forget"], mask)
+    return horizons(encoder.parts[0], params[0], xs, mask=mask)
 
 
 def draw(run_dirs: tuple[Path, ...], words: int, pairs: int, picture: Path) -> None:
@@ -93,7 +92,7 @@ def draw(run_dirs: tuple[Path, ...], words: int, pairs: int, picture: Path) -> N
         examples = Examples.of(read_test(path, config), languages, config, None)
         batch = batch_of(examples, words, pairs)
         lags[path.name] = reach(model, batch)[:words]
-        memories[path.name] = horizons(model, batch)
+        memories[path.name] = encoder_horizons(model, batch)
     draw_memory(lags, memories, picture)
 
 

@@ -3,6 +3,7 @@
 from jaxrnn.diagnostics.gates import (
     Saturation as Saturation,
     gate_values as gate_values,
+    horizons as horizons,
     memory_horizon as memory_horizon,
     saturation as saturation,
 )

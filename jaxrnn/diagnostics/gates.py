@@ -74,6 +74,18 @@ def memory_horizon(forget: Array, mask: Array | None = None) -> Array:
     return 1 / jnp.abs(_mean(jnp.log(forget), mask))
 
 
+def horizons(
+    cell: Recurrence, params: Any, xs: Array, *, mask: Array | None = None
+) -> Array:
+    """How long each unit of a cell remembers on xs `[T, ..., D]`, in steps: `[H]`, the
+    `memory_horizon` of its gate "forget"; `[0]` for a recurrence that has none of its own.
+    """
+    if not isinstance(cell, Cell) or type(cell).gates is Cell.gates:
+        return jnp.zeros(0)
+    gates = gate_values(cell, params, xs, mask=mask)
+    return memory_horizon(gates["forget"], mask) if "forget" in gates else jnp.zeros(0)
+
+
 def _mean(values: Array, mask: Array | None) -> Array:
     """Over all axes but the last."""
     axes = tuple(range(values.ndim - 1))

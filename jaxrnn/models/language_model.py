@@ -102,7 +102,7 @@ class LanguageModel(nnx.Module):
             before, xs = layer(xs, before, mask=mask, reset=reset)
             xs = self._drop(xs, layer_key)
             after.append(before)
-        return tuple(after), self._logits(xs)
+        return tuple(after), self.logits(xs)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """The carry before the first token, one entry a layer."""
@@ -129,16 +129,17 @@ class LanguageModel(nnx.Module):
             for layer, before in zip(others, carry[1:], strict=True):
                 before, y = layer.recurrence.step(layer.arrays(), before, y)
                 after.append(before)
-            return tuple(after), self._logits(y)
+            return tuple(after), self.logits(y)
 
         return step
 
-    def _drop(self, xs: Array, key: Array | None) -> Array:
-        return xs if key is None else self.dropout(xs, rngs=key)
-
-    def _logits(self, ys: Array) -> Array:
+    def logits(self, ys: Array) -> Array:
+        """`[..., V]` of what the last layer put out, `[..., H]`."""
         if not self.tied:
             return self.output(ys)
         if self.narrow is not None:
             ys = self.narrow(ys)
         return self.embedding.attend(ys) + self.bias[...]
+
+    def _drop(self, xs: Array, key: Array | None) -> Array:
+        return xs if key is None else self.dropout(xs, rngs=key)

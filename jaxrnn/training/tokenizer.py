@@ -1,6 +1,7 @@
 """Tokens of text: characters, bytes or words to numbers and back."""
 
 import json
+from codecs import getincrementaldecoder
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +75,17 @@ class Tokenizer:
             return "".join(symbols)
         lines = " ".join(symbols).split(END_OF_LINE)
         return "\n".join(line.strip() for line in lines)
+
+    def spell(self, tokens: np.ndarray) -> list[str]:
+        """The text of each token, with the space or line end after a word; of bytes a
+        character stands at the last of those it is made of."""
+        if self.kind == "byte":
+            decoder = getincrementaldecoder("utf-8")("replace")
+            return [decoder.decode(bytes([token])) for token in tokens]
+        symbols = [self.symbols[number] for number in tokens]
+        if self.kind == "character":
+            return symbols
+        return ["\n" if symbol == END_OF_LINE else f"{symbol} " for symbol in symbols]
 
 
 def _split(kind: str, text: str) -> list[str] | str:
