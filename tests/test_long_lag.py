@@ -349,10 +349,10 @@ def test_weights_move_at_every_step_of_a_sequence():
     ):
         np.testing.assert_allclose(got[0], wanted, rtol=1e-3, atol=1e-6)
         assert not np.allclose(wanted, old)
-    with pytest.raises(ValueError, match="batch_size of 1, got recurrent and 2"):
+    with pytest.raises(ValueError, match="no transformer, got 2 and lstm1997"):
         make_task(replace(config, batch_size=2))
-    with pytest.raises(ValueError, match="take a recurrent model .* got transformer and 1"):
-        make_task(replace(config, model="transformer"))
+    with pytest.raises(ValueError, match="no transformer, got 1 and transformer"):
+        make_task(replace(config, cell="transformer"))
 
 
 @pytest.mark.parametrize("updates", ["step", "sequence"])
@@ -374,7 +374,7 @@ def test_a_cell_is_added_after_so_many_updates(updates):
     state, with_it = moved(state)
     assert with_it == [True, True, True]
     with pytest.raises(ValueError, match="no cell to add, got 2 updates"):
-        make_task(replace(tiny, updates="sequence", model="transformer"))
+        make_task(replace(tiny, updates="sequence", cell="transformer"))
 
 
 def run(monkeypatch, *arguments):
@@ -395,7 +395,7 @@ def test_a_run_interrupted_and_gone_on_with_has_the_bits_of_a_whole_one(
     assert whole["step"] == 6 and whole["valid_solved"] == 0
     assert whole["state_sha256"] == parts["state_sha256"]
 
-    attending = "--model", "transformer", "--run-dir", tmp_path / "attending"
+    attending = "--cell", "transformer", "--run-dir", tmp_path / "attending"
     run(monkeypatch, *attending, "--steps", 2)
     run_dirs = tuple(tmp_path / name for name in ("whole", "parts", "attending"))
     draw_picture(run_dirs, tmp_path / "lag.png")
@@ -412,8 +412,10 @@ def test_a_transformer_looks_back_only_and_tells_places_apart():
     np.testing.assert_allclose(network(params, xs[:, 1]), zs[:, 1], rtol=1e-4, atol=1e-6)
     moved = network(params, xs.at[jnp.array([1, 3])].set(xs[jnp.array([3, 1])]))
     assert np.abs(moved[-1] - zs[-1]).min() > 1e-4
-    with pytest.raises(ValueError, match="width must be a multiple of 2 for each"):
-        TransformerNetwork(3, 2, 6, layers=1, heads=2)
+    for width, heads in ((7, 1), (8, 3), (8, 0)):
+        message = f"even and a multiple of its heads, got {width} and {heads}"
+        with pytest.raises(ValueError, match=message):
+            TransformerNetwork(3, 2, width, layers=1, heads=heads)
 
 
 def test_a_trial_that_met_the_criterion_rests_and_the_others_go_on():

@@ -52,8 +52,10 @@ class Config(Options):
     clip: float = math.inf
     test_sequences: int = 2560
 
-    model: Literal["recurrent", "transformer"] = "recurrent"
-    cell: Literal["lstm1997", "carousel", "lstm", "gru", "elman", "mingru"] = "lstm1997"
+    cell: Literal[
+        "lstm1997", "carousel", "lstm", "gru", "elman", "mingru", "transformer"
+    ] = "lstm1997"
+    """A cell of jaxrnn, or a Transformer in its place."""
     hidden_size: int = 4
     """Of the cell; the width of a transformer."""
     layers: int = 1

@@ -66,8 +66,7 @@ def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
     runs: dict[str, dict[int, Trained]] = defaultdict(dict)
     for path in run_dirs:
         run = load(path)
-        name = run.config.cell if run.config.model == "recurrent" else run.config.model
-        runs[name][run.config.lag] = run
+        runs[run.config.cell][run.config.lag] = run
 
     figure, ((left, middle, right),) = new_figure(1, 3)
     reaches = {}

@@ -84,7 +84,7 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
 
 def make_network(config: Config, problem: Problem) -> Model:
     """Raises ValueError if the sizes or biases do not fit."""
-    if config.model == "transformer":
+    if config.cell == "transformer":
         return TransformerNetwork(
             problem.input_size,
             problem.output_size,
@@ -132,14 +132,14 @@ def make_task(config: Config) -> Task:
             f"trials and updates_per_step must be 1 or more, got {config.trials} and "
             f"{config.updates_per_step}"
         )
-    if config.updates == "step" and (config.batch_size, config.model) != (1, "recurrent"):
+    if config.updates == "step" and (config.batch_size > 1 or config.cell == "transformer"):
         raise ValueError(
-            'updates of "step" take a recurrent model and a batch_size of 1, got '
-            f"{config.model} and {config.batch_size}"
+            'updates of "step" take a batch_size of 1 and no transformer, got '
+            f"{config.batch_size} and {config.cell}"
         )
     if config.loss == "cross-entropy" and config.problem != "reber":
         raise ValueError(f'a loss of "cross-entropy" is for reber, got {config.problem}')
-    if config.cell_from and config.model == "transformer":
+    if config.cell_from and config.cell == "transformer":
         raise ValueError(
             f"a transformer has no cell to add, got {config.cell_from} updates before it"
         )

@@ -38,7 +38,7 @@ class TransformerNetwork:
 
     Called as a `Network` is: xs `[T, ..., D]` gives z `[T, ..., output_size]`. A layer is
     that of `jaxrnn.models.Transformer`'s encoder, its two dense layers twice as wide.
-    Raises ValueError if the width is no multiple of twice the heads.
+    Raises ValueError if the width is odd or no multiple of the heads.
     """
 
     input_size: int
@@ -48,9 +48,9 @@ class TransformerNetwork:
     heads: int
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % (2 * self.heads):
+        if self.heads < 1 or self.width % self.heads or self.width % 2:
             raise ValueError(
-                f"a transformer's width must be a multiple of 2 for each of its heads, got "
+                f"a transformer's width must be even and a multiple of its heads, got "
                 f"{self.width} and {self.heads} heads"
             )
 
