@@ -35,27 +35,32 @@ class Config(Options):
     tokens of a translation at most."""
 
     model: Literal["recurrent", "transformer"] = "recurrent"
+    """What begins with one of these names below is for that model alone."""
     embedding_size: int = 256
     """The Transformer's width too."""
     dropout: float = 0.3
     cell: str = "gru"
-    """The name of any cell of jaxrnn in small letters: gru, lstm, elman, ..."""
+    """recurrent: the name of any cell of jaxrnn in small letters, gru, lstm, elman, ..."""
     layers: int = 1
     hidden_size: int = 256
-    """Of each direction of the encoder, and of the decoder."""
+    """recurrent: of each direction of the encoder, and of the decoder."""
     attention: Literal["additive", "multiplicative", "context", "none"] = "additive"
-    """additive: before each step (Bahdanau et al. 2015); multiplicative: after each step
-    (Luong et al. 2015); context: the same summary of the source at every step (Cho et al.
-    2014); none: it is only where the decoder starts (Sutskever et al. 2014)."""
+    """recurrent: "additive" looks before each step (Bahdanau et al. 2015),
+    "multiplicative" after each step (Luong et al. 2015); "context" gives the same summary
+    of the source at every step (Cho et al. 2014), "none" only where the decoder starts
+    (Sutskever et al. 2014)."""
     attention_size: int = 128
-    """Of the hidden layer of additive scores."""
+    """recurrent: of the hidden layer of additive scores."""
     readout_size: int = 256
-    """Of the layer below the output layer."""
+    """recurrent: of the layer below the output layer."""
     teacher_forcing: tuple[float, float] = (1.0, 1.0)
-    """The share of time steps that are given the true word before, not the model's own:
-    at the first step and at the last, linearly between (Bengio et al. 2015)."""
+    """recurrent: the share of time steps that are given the true word before, not the
+    model's own, at the first step and at the last, linearly between (Bengio et al.
+    2015)."""
     heads: int = 8
+    """transformer: of each layer."""
     feed_forward: int = 512
+    """transformer: of the wide layer after the heads."""
 
 
 _BASE = Config()
