@@ -324,7 +324,9 @@ def test_pictures_are_drawn(tmp_path):
     figure, axes = new_figure(2, 2)
     mask = jnp.ones((T, B), bool).at[2:].set(False)
     plot_by_lag(axes[0, 0], {"LSTM": gradient_by_lag(cell, params, xs, mask=mask)})
-    plot_horizons(axes[0, 1], {"LSTM": memory_horizon(gates["forget"])})
+    remembered = {"LSTM": memory_horizon(gates["forget"]), "Elman": jnp.zeros(0)}
+    plot_horizons(axes[0, 1], remembered)
+    assert [line.get_label() for line in axes[0, 1].lines] == ["LSTM"]
     plot_saturation(axes[1, 0], {name: saturation(gate) for name, gate in gates.items()})
     plot_over_time(axes[1, 1], state_norms(cell, params, xs)._asdict())
     (curve,) = axes[0, 0].lines

@@ -43,10 +43,12 @@ def plot_by_lag(axes: Axes, curves: Mapping[str, ArrayLike]) -> None:
 
 
 def plot_horizons(axes: Axes, horizons: Mapping[str, ArrayLike]) -> None:
-    """Of each name, the units' `memory_horizon` from short to long."""
+    """Of each name, the units' `memory_horizon` from short to long; a name without units
+    has no curve."""
     for name, horizon in horizons.items():
         ordered = np.sort(np.ravel(np.asarray(horizon)))
-        axes.plot(np.linspace(0, 1, len(ordered)), ordered, ".-", label=name)
+        if len(ordered):
+            axes.plot(np.linspace(0, 1, len(ordered)), ordered, ".-", label=name)
     axes.set(xlabel="share of the units", ylabel="memory horizon, in steps", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
