@@ -18,7 +18,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "hard_sigmoid": hard_sigmoid,
     "identity": lambda x: x,
-    # The logistic function stretched to a range, as Hochreiter & Schmidhuber 1997 use it.
+    # The logistic function stretched to a range; Hochreiter & Schmidhuber 1997 use the
+    # first two.
     "logistic[-1,1]": lambda x: jnp.tanh(0.5 * x),
     "logistic[-2,2]": lambda x: 2 * jnp.tanh(0.5 * x),
     "logistic[-4,4]": lambda x: 4 * jnp.tanh(0.5 * x),

@@ -270,7 +270,7 @@ def test_saturation_and_horizon_leave_out_what_is_masked():
 def test_the_horizons_of_a_cell_are_those_of_its_forget_gate_or_none():
     cell, xs = GRU(D, 3), draw(T, B, D)
     params = drawn_params(cell)
-    mask = jnp.arange(T)[:, None] < jnp.array([T, T - 2])[:B]
+    mask = jnp.arange(T)[:, None] < jnp.array([T, T - 2])
     forget = gate_values(cell, params, xs, mask=mask)["forget"]
     got = horizons(cell, params, xs, mask=mask)
     np.testing.assert_allclose(got, memory_horizon(forget, mask), rtol=1e-6)

@@ -232,6 +232,9 @@ def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, 
     picture, page = tmp_path / "memory.png", tmp_path / "unit.html"
     code, _, error = call(plot.main, run_dir, "--tokens", 10**6)
     assert (code, error.count("\n")) == (2, 1) and "or fewer, got 1000000" in error
+    code, _, error = call(plot.main, run_dir, "--lanes", 0, "--picture", picture)
+    assert (code, error.count("\n")) == (2, 1) and "got 200 and 0" in error
+    assert not picture.exists()
     code, out, error = call(plot.main, run_dir, "--tokens", 20, "--picture", picture)
     assert (code, out, error) == (0, f"{picture}\n", "")
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -40,7 +40,10 @@ class Options:
 
 
 def passages(tokens: np.ndarray, length: int, lanes: int) -> Array:
-    """`[length + 1, lanes]`, evenly spread; raises ValueError if the text is shorter."""
+    """`[length + 1, lanes]`, evenly spread; raises ValueError if the text is shorter, or
+    there is nothing to look at."""
+    if min(length, lanes) < 1:
+        raise ValueError(f"tokens and lanes must be 1 or more, got {length} and {lanes}")
     if len(tokens) <= length:
         raise ValueError(f"tokens must be {len(tokens) - 1} or fewer, got {length}")
     starts = np.linspace(0, len(tokens) - length - 1, lanes).astype(int)

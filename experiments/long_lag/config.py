@@ -106,7 +106,7 @@ _REBER = replace(
     steps=1250,
 )
 _THREE_PAIRS = replace(_REBER, hidden_size=6, block_size=2, output_bias=(-1.0, -2.0, -3.0))
-# Ours: with the rates and the loss of the paper two trials of five get stuck for good.
+# Ours: as _THREE_PAIRS, at a rate of 0.5, two trials of five fail within 23,400 sequences.
 _REBER_OURS = replace(
     _THREE_PAIRS,
     loss="cross-entropy",

@@ -23,7 +23,7 @@ class Network:
 
     xs `[T, ..., D]` gives z `[T, ..., output_size]`. W starts uniformly within
     `init_range` of zero, b at zero; it is there where `bias` is True. While not `present`,
-    z is as if y were zero, and so is the gradient of all that has to do with the cell.
+    z is as if y were zero, and nothing that has to do with the cell has a gradient.
     """
 
     cell: jaxrnn.Cell

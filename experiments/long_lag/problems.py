@@ -89,9 +89,9 @@ class EmbeddedReber(Squared):
     """
 
     seed: int = 0
-    cross_entropy: bool = False
     size: int = 256
     pairs: int = 3
+    cross_entropy: bool = False
     input_size = output_size = len(SYMBOLS)
     bound = 1.0
 

@@ -54,8 +54,8 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
     in_a_row = Window(10_000, counted=False)
     match name:
         case "reber":
-            reber = EmbeddedReber(config.seed, config.loss == "cross-entropy")
-            return reber, Examined(512)
+            crossed = config.loss == "cross-entropy"
+            return EmbeddedReber(config.seed, cross_entropy=crossed), Examined(512)
         case "2a" | "2b":
             return TwoSequences(lag, random=name == "2b"), in_a_row
         case "2c":

@@ -59,9 +59,9 @@ class Trained:
         text = normal_form(text)
         tokens = encode(self.tokenizer, text, self.longest)
         # The words themselves, since those that are not known have no spelling.
-        words = [f"{word} " for word in text.split()[: len(tokens)]]
-        is_of_words = self.tokenizer.kind == "word"
-        spelled = words if is_of_words else self.tokenizer.spell(tokens)
+        spelled = self.tokenizer.spell(tokens)
+        if self.tokenizer.kind == "word":
+            spelled = [f"{word} " for word in text.split()[: len(tokens)]]
         model, mask = self.model, jnp.ones((len(tokens), 1), bool)
         ys = model.outputs(jnp.asarray(tokens[:, None]), mask)
         pooled = model.pooling(ys, mask)[0]
