@@ -112,6 +112,17 @@ def test_two_sequences_end_as_they_began():
     assert len(middles) > 30
 
 
+def test_experiment_2a_tests_both_sequences_and_2b_asks_for_the_last_symbol_alone():
+    both = TwoSequences(6).test_set(jax.random.key(0), jnp.int32(0), 0)
+    assert np.argmax(both.xs[:, 0], axis=-1).tolist() == [5, 6]
+    assert np.all(both.scored)
+    for example in draw(TwoSequences(6, True)):
+        assert last(example) == 5
+        assert np.argmax(example.targets[5]) == np.argmax(example.xs[0])
+    many = TwoSequences(6, True).test_set(jax.random.key(0), jnp.int32(0), 30)
+    assert len({tuple(np.argmax(xs[1:], axis=-1)) for xs in np.asarray(many.xs)}) > 20
+
+
 def test_distractors_ask_once_after_the_end_symbol():
     problem, gaps = Distractors(lag=5, symbols=7), []
     for example in draw(problem):
@@ -357,7 +368,7 @@ def test_weights_move_at_every_step_of_a_sequence():
 
 @pytest.mark.parametrize("updates", ["step", "sequence"])
 def test_a_cell_is_added_after_so_many_updates(updates):
-    tiny = replace(PRESETS["2a"][1], lag=5, trials=2, updates_per_step=2, cell_from=2)
+    tiny = replace(PRESETS["2a-sgd"][1], lag=5, trials=2, updates_per_step=2, cell_from=2)
     task = make_task(replace(tiny, updates=updates))
 
     def moved(state):
@@ -375,6 +386,19 @@ def test_a_cell_is_added_after_so_many_updates(updates):
     assert with_it == [True, True, True]
     with pytest.raises(ValueError, match="no cell to add, got 2 updates"):
         make_task(replace(tiny, updates="sequence", cell="transformer"))
+
+
+@pytest.mark.parametrize("name", ["2a", "2b"])
+def test_the_first_symbol_is_learned_over_a_short_lag(name):
+    config = replace(PRESETS[name][1], lag=10, trials=3, updates_per_step=1000)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam needs it
+        task = make_task(config)
+        state, _ = task.train_step(task.state, ())
+        before = task.evaluate(state.params)["solved"]
+        for _ in range(14):
+            state, _ = task.train_step(state, ())
+    assert before == 0
+    assert task.evaluate(state.params)["solved"] == 1
 
 
 def run(monkeypatch, *arguments):

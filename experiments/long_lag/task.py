@@ -56,8 +56,10 @@ def make_problem(config: Config) -> tuple[Problem, Criterion | None]:
         case "reber":
             crossed = config.loss == "cross-entropy"
             return EmbeddedReber(config.seed, cross_entropy=crossed), Examined(512)
-        case "2a" | "2b":
-            return TwoSequences(lag, random=name == "2b"), in_a_row
+        case "2a":
+            return TwoSequences(lag), Examined(2)
+        case "2b":
+            return TwoSequences(lag, random=True), in_a_row
         case "2c":
             return Distractors(lag, config.symbols), in_a_row
         case "3a":
