@@ -140,9 +140,11 @@ class TwoSequences(Squared):
     remembered, is asked for.
     """
 
-    # Unlike the paper, whose nets predict every symbol of 2b. Of its one state, which only
-    # rises, an output is a monotone function, so one that tells x from y at the end does so
-    # all the time, and with an error at every step to be always silent costs less.
+    # Unlike the paper, whose networks predict every symbol of 2b. Their one state c only
+    # rises, and of the outputs x and y, which tell by c in which sequence they are, one has
+    # to fall with it: if on at the end of its sequence, it is on from the beginning. With
+    # an error at every step, never to be on costs less.
+
     lag: int
     random: bool = False
     bound = 0.25
