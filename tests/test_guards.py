@@ -160,8 +160,14 @@ def test_only_allowed_fields_may_change_and_what_did_is_told(tmp_path):
         run.compare(both, "auto")
     with pytest.raises(ValueError, match=r"rate was 0.1 .* --allow-change rate\)"):
         run.compare(both, "auto", allowed={"cell"})
+    with pytest.raises(ValueError, match="for a new run: another --run-dir"):
+        run.compare(both, "auto")
     with pytest.raises(ValueError, match="--allow-change knows no rates"):
         run.compare(began, "auto", allowed={"rates"})
+    without = {"rate": 0.1, "seed": 0}
+    with pytest.raises(ValueError, match=r"cell was 'lstm' and is now None"):
+        run.compare(without, "auto")
+    assert run.compare(without, "auto", allowed={"cell"}) == {"cell": ("lstm", None)}
     # An older version did not know the newer field.
     now = began | {"rate": 0.2, "newer": True}
     assert run.compare(now, "auto", allowed={"rate"}) == {"rate": (0.1, 0.2)}

@@ -388,6 +388,38 @@ def test_a_cell_is_added_after_so_many_updates(updates):
         make_task(replace(tiny, updates="sequence", cell="transformer"))
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"trials": 0}, "trials must be 1 or more, got 0"),
+        ({"lag": 0}, "lag must be 1 or more, got 0"),
+        ({"lag": 9}, "order2 needs a lag of 10 or more, got 9"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"batch_size": 8}, "counts single sequences, got a batch_size of 8"),
+        ({"updates": "step", "schedule": "cosine"}, "have no schedule, got cosine"),
+        ({"schedule": "plateau"}, "no learning rate in common"),
+        ({"average": 0.9}, "average has no effect here, got 0.9"),
+        ({"on_nan": "stop"}, "on_nan has no effect here, got stop"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(replace(PRESETS["tiny"][1], **changes))
+
+
+def test_a_learning_rate_falls_to_the_last_step_and_not_before():
+    config = replace(PRESETS["tiny"][1], schedule="cosine", steps=4, updates_per_step=5)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's cosine needs it
+        task = make_task(config)
+        state, rates = task.state, []
+        for _ in range(4):
+            before = np.asarray(state.params.weights.w)
+            state, metrics = task.train_step(state, ())
+            rates.append(float(metrics["learning_rate"]))
+            assert not np.array_equal(before, state.params.weights.w)
+    np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)))
+
+
 @pytest.mark.parametrize("name", ["2a", "2b"])
 def test_the_first_symbol_is_learned_over_a_short_lag(name):
     config = replace(PRESETS[name][1], lag=10, trials=3, updates_per_step=1000)

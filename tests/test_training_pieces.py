@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AbstractMesh
 from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
@@ -23,6 +24,7 @@ from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.metrics import MetricsLog, read_metrics
 from jaxrnn.training.optimiser import Optimiser, make_schedule, make_transform
+from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
 from jaxrnn.training.progress import Progress, quality
 from jaxrnn.training.run_directory import RunDirectory
@@ -225,6 +227,32 @@ def test_an_unknown_optimiser_is_refused():
         make_transform("lion", RATE, DECAY, CLIP)
 
 
+@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan")])
+def test_a_clip_that_would_stop_or_turn_the_descent_is_refused(clip):
+    with pytest.raises(ValueError, match=f"clip must be above 0, .*got {clip}"):
+        make_transform("sgd", RATE, DECAY, clip)
+
+
+def test_a_schedule_counts_steps_of_several_updates():
+    options = Options(optimiser="sgd", schedule="cosine", steps=10, learning_rate=1.0)
+    optimiser = options.make_optimiser(updates_per_step=3)
+    params, moved = jnp.float32(0), []
+    state = optimiser.transform.init(params)
+    for _ in range(30):
+        update, state = optimiser.transform.update(jnp.float32(-0.5), state, params)
+        moved.append(float(update))
+    rates = [0.5 * float(optimiser.schedule(jnp.int32(n))) for n in range(10)]
+    np.testing.assert_allclose(moved, np.repeat(rates, 3), rtol=1e-6)
+    assert moved[-1] > 0.01
+
+
+def test_rows_that_the_devices_cannot_share_are_refused():
+    mesh = AbstractMesh((2,), ("data",))
+    for batch in (np.zeros((4, 3)), np.zeros(3)):
+        with pytest.raises(ValueError, match="a batch of 3 rows cannot .* over 2 devices"):
+            place_batch(batch, mesh)
+
+
 def test_summing_over_20_steps_is_a_mean_with_20_times_the_rate_and_a_20th_of_the_clip():
     """What the ptb-small preset says of itself."""
     _, config = PRESETS["ptb-small"]
@@ -346,7 +374,11 @@ def test_a_state_remembers_its_best_evaluation(trained):
     assert state.best_loss.sharding == states[1].best_loss.sharding
     for worse in (2.0, 3.0, float("nan")):
         assert state.with_evaluation(worse) is state
+    for tie in (0.1, 0.7):  # one is rounded up in float32, the other down
+        best = states[1].with_evaluation(tie)
+        assert best.with_evaluation(tie) is best
     assert count(states[0].params) == 3 + 9 + 3
+    assert count({"weights": np.zeros(3), "met": np.zeros(5, np.int32)}) == 3
 
 
 @pytest.mark.parametrize("name", ["steps", "eval_every", "checkpoint_every", "log_every"])

@@ -24,7 +24,8 @@ from jaxrnn.training.processes import is_first
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
     command.train(config, lambda: make_task(config))
-    show(config)
+    with command.refusals():
+        show(config)
 
 
 def show(config: Config) -> None:

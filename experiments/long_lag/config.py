@@ -88,6 +88,40 @@ class Config(Options):
     eval_every: int = 10
     checkpoint_every: int = 50
 
+    def check(self) -> None:
+        """Raises ValueError for options that are out of range, contradict one another, or
+        would have no effect here."""
+        for name in ("trials", "updates_per_step", "batch_size", "lag"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.problem in ("order2", "order3") and self.lag < 10:
+            raise ValueError(f"{self.problem} needs a lag of 10 or more, got {self.lag}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if self.updates == "step" and (self.batch_size > 1 or self.cell == "transformer"):
+            raise ValueError(
+                'updates of "step" take a batch_size of 1 and no transformer, got '
+                f"{self.batch_size} and {self.cell}"
+            )
+        if self.batch_size > 1 and not self.problem.startswith("bai-"):
+            raise ValueError(
+                f"the criterion of {self.problem} counts single sequences, got a "
+                f"batch_size of {self.batch_size}"
+            )
+        if self.loss == "cross-entropy" and self.problem != "reber":
+            raise ValueError(f'a loss of "cross-entropy" is for reber, got {self.problem}')
+        if self.cell_from and self.cell == "transformer":
+            raise ValueError(
+                f"a transformer has no cell to add, got {self.cell_from} updates before it"
+            )
+        if self.schedule != "constant" and self.updates == "step":
+            raise ValueError(f'updates of "step" have no schedule, got {self.schedule}')
+        if self.schedule == "plateau":
+            raise ValueError("trials have no learning rate in common, got plateau")
+        for name in ("data", "average", "on_nan", "nan_limit"):
+            if getattr(self, name) != getattr(Config, name):
+                raise ValueError(f"{name} has no effect here, got {getattr(self, name)}")
+
 
 _BASE = Config()
 _REBER = replace(
@@ -106,7 +140,7 @@ _REBER = replace(
     steps=1250,
 )
 _THREE_PAIRS = replace(_REBER, hidden_size=6, block_size=2, output_bias=(-1.0, -2.0, -3.0))
-# Ours: as _THREE_PAIRS, at a rate of 0.5, two trials of five fail within 23,400 sequences.
+# Ours: as _THREE_PAIRS, at a rate of 0.5, two trials of five fail within 25,000 sequences.
 _REBER_OURS = replace(
     _THREE_PAIRS,
     loss="cross-entropy",

@@ -1,19 +1,18 @@
 """From a config to trials that learn side by side, and what they have come to."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 import jaxrnn
-from experiments.long_lag import realtime
 from experiments.long_lag.config import Config
 from experiments.long_lag.criteria import Criterion, Examined, Window
+from experiments.long_lag.learn import make_learn
 from experiments.long_lag.network import Network
 from experiments.long_lag.problems import (
     Arithmetic,
@@ -21,7 +20,6 @@ from experiments.long_lag.problems import (
     BaiCopy,
     Distractors,
     EmbeddedReber,
-    Example,
     NoisySequences,
     Problem,
     Result,
@@ -39,6 +37,9 @@ from jaxrnn.training.task import Evaluate, Task
 START, LEARN, EXAMINE, TEST = range(4)
 
 Model = Network | TransformerNetwork
+# examine(weights, key, count) -> how each trial answers test sequences of its own,
+# leaves [trials, count]
+Examine = Callable[[Any, Array, int], Result]
 
 
 class Learners(NamedTuple):
@@ -129,24 +130,10 @@ def make_network(config: Config, problem: Problem) -> Model:
 
 def make_task(config: Config) -> Task:
     """Learning with `trials` networks at once; raises ValueError if something is off."""
-    if config.trials < 1 or config.updates_per_step < 1:
-        raise ValueError(
-            f"trials and updates_per_step must be 1 or more, got {config.trials} and "
-            f"{config.updates_per_step}"
-        )
-    if config.updates == "step" and (config.batch_size > 1 or config.cell == "transformer"):
-        raise ValueError(
-            'updates of "step" take a batch_size of 1 and no transformer, got '
-            f"{config.batch_size} and {config.cell}"
-        )
-    if config.loss == "cross-entropy" and config.problem != "reber":
-        raise ValueError(f'a loss of "cross-entropy" is for reber, got {config.problem}')
-    if config.cell_from and config.cell == "transformer":
-        raise ValueError(
-            f"a transformer has no cell to add, got {config.cell_from} updates before it"
-        )
+    config.check()
     problem, criterion = make_problem(config)
-    network, optimiser = make_network(config, problem), config.make_optimiser()
+    network = make_network(config, problem)
+    optimiser = config.make_optimiser(config.updates_per_step)
     keys = jax.random.split(
         jax.random.fold_in(jax.random.key(config.seed), START), config.trials
     )
@@ -161,7 +148,7 @@ def make_task(config: Config) -> Task:
     examine = make_examine(network, problem, config.trials)
     return Task(
         state=state,
-        train_step=make_train_step(config, network, problem, criterion, optimiser),
+        train_step=make_train_step(config, network, problem, criterion, optimiser, examine),
         batch=lambda step: (),  # sequences are drawn where they are learned from
         evaluate=make_evaluate(config, criterion, examine),
         test=make_test(config, examine),
@@ -176,63 +163,13 @@ def make_train_step(
     problem: Problem,
     criterion: Criterion | None,
     optimiser: Optimiser,
+    examine: Examine,
 ) -> TrainStep:
     """Returns the jitted `step(state, batch) -> (state, metrics)`: `updates_per_step`
     updates of every trial that has not yet met the criterion. Once all have, it does
     nothing but count."""
     trials = jnp.arange(config.trials)
-    examine = make_examine(network, problem, config.trials)
-
-    def network_after(n: Array) -> Any:
-        """The network as it is after n updates, at first without its cell."""
-        if config.cell_from == 0:
-            return network
-        assert isinstance(network, Network)
-        return replace(network, present=n >= config.cell_from)
-
-    def loss(weights: Any, network: Any, examples: Example) -> tuple[Array, Result]:
-        zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
-        results = jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
-        return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
-
-    def descend(weights: Any, opt_state: Any, gradients: Any):
-        updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
-        return optax.apply_updates(weights, updates), opt_state
-
-    def learn_at_each_step(
-        weights: Any, opt_state: Any, key: Array, trial: Array, n: Array
-    ):
-        """One sequence of one trial, and how it was answered as the weights moved."""
-        recurrent: Network = network_after(n)
-        example = problem.draw(key, trial)
-
-        def learn_at(state: tuple, example: Example) -> tuple[tuple, Array]:
-            weights, opt_state, moment = state
-
-            def loss(z: Array) -> Array:
-                now = jax.tree.map(lambda a: a[None], (z, example))
-                return problem.judge(*now).loss
-
-            gradients, moment, z = realtime.gradient(
-                recurrent, weights, moment, example.xs, loss
-            )
-            learned = descend(weights, opt_state, gradients)
-            kept = select(example.scored, learned, (weights, opt_state))
-            return (*kept, moment), z
-
-        start = weights, opt_state, realtime.beginning(recurrent, weights)
-        (weights, opt_state, _), zs = jax.lax.scan(learn_at, start, example)
-        return weights, opt_state, problem.judge(zs, example)
-
-    def learn_at_the_end(weights: Any, opt_state: Any, key: Array, trial: Array, n: Array):
-        """One update of one trial, and how its first sequence was answered before."""
-        keys = jax.random.split(key, config.batch_size)
-        examples = jax.vmap(lambda key: problem.draw(key, trial))(keys)
-        descent = jax.grad(loss, has_aux=True)
-        gradients, result = descent(weights, network_after(n), examples)
-        return *descend(weights, opt_state, gradients), result
-
-    learn = learn_at_each_step if config.updates == "step" else learn_at_the_end
+    learn = make_learn(config, network, problem, optimiser)
 
     def update(state: TrainState, n: Array) -> tuple[TrainState, Result]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARN), n)
@@ -270,7 +207,7 @@ def make_train_step(
         return state, Result(nothing, nothing, nothing)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        rate = jnp.asarray(optimiser.schedule(state.step * config.updates_per_step))
+        rate = jnp.asarray(optimiser.schedule(state.step))
         learning = jnp.any(state.params.needed < 0)
         state, results = jax.lax.cond(learning, learn_on, rest, state)
         unsolved = state.params.needed < 0
@@ -292,9 +229,8 @@ def _solved(state: TrainState, met: Array, needed: Array) -> TrainState:
     return state._replace(params=state.params._replace(needed=after))
 
 
-def make_examine(network: Model, problem: Problem, trials: int):
-    """Returns `examine(weights, key, count) -> Result` with leaves `[trials, count]`: how
-    each trial answers test sequences of its own."""
+def make_examine(network: Model, problem: Problem, trials: int) -> Examine:
+    """With test sequences that are the same for the same key."""
 
     def one(weights: Any, key: Array, trial: Array, count: int) -> Result:
         examples = problem.test_set(key, trial, count)
@@ -309,7 +245,9 @@ def make_examine(network: Model, problem: Problem, trials: int):
     return examine
 
 
-def make_evaluate(config: Config, criterion: Criterion | None, examine) -> Evaluate:
+def make_evaluate(
+    config: Config, criterion: Criterion | None, examine: Examine
+) -> Evaluate:
     """Returns `evaluate(learners)`: the share of the trials that have not met the
     criterion as the loss, and how many sequences the others needed; the loss on test
     sequences where there is no criterion."""
@@ -328,9 +266,9 @@ def make_evaluate(config: Config, criterion: Criterion | None, examine) -> Evalu
     return evaluate
 
 
-def make_test(config: Config, examine) -> Evaluate:
+def make_test(config: Config, examine: Examine) -> Evaluate:
     """Returns `test(learners)`: the loss, the share of wrong answers and the mean error on
-    fresh sequences, of the trials that met the criterion, or of all if none did."""
+    the test set, of the trials that met the criterion, or of all if none did."""
     key = jax.random.fold_in(jax.random.key(config.seed), TEST)
 
     def test(learners: Learners) -> dict[str, float]:

@@ -76,7 +76,8 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 def _split_by_source(pairs: list[tuple[str, str]]) -> dict[str, Pairs]:
     """Two pairs of a hundred for validation and two for test, by a hash of the words of
-    the source: all translations of a sentence are in one split."""
+    the source: all translations of a sentence are in one split. Raises ValueError if a
+    split is empty."""
     splits = {name: Pairs([], []) for name in SPLITS}
     for source, target in pairs:
         key = " ".join(re.findall(r"\w+", source.casefold()))
@@ -84,6 +85,9 @@ def _split_by_source(pairs: list[tuple[str, str]]) -> dict[str, Pairs]:
         name = {0: "valid", 1: "valid", 2: "test", 3: "test"}.get(place, "train")
         splits[name].source.append(source)
         splits[name].target.append(target)
+    for name, found in splits.items():
+        if not found.source:
+            raise ValueError(f"too few pairs to divide: none falls to {name!r}")
     return splits
 
 

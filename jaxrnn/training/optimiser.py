@@ -43,6 +43,8 @@ def make_transform(
     if name != "adamw" and name not in _COUPLED:
         known = ", ".join(["adamw", *_COUPLED])
         raise ValueError(f"unknown optimiser {name!r}; known: {known}")
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0, and inf for none, got {clip}")
     if momentum and name not in ("sgd", "rmsprop"):
         raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
     # What would change nothing would still cost a pass over all parameters.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
+
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import (
     Optimiser,
@@ -51,7 +53,7 @@ class Options:
     """plateau: evaluations without a gain before a decay."""
     weight_decay: float = 0.0
     clip: float = 1.0
-    """The largest norm of the gradient."""
+    """The largest norm of the gradient; inf for any."""
     average: float = 0.0
     """Evaluate a moving average of the parameters, with this decay a step; 0 for none."""
 
@@ -117,8 +119,11 @@ class Options:
             patience=self.patience,
         )
 
-    def make_optimiser(self) -> Optimiser:
-        """Raises ValueError for numbers out of range."""
+    def make_optimiser(self, updates_per_step: int = 1) -> Optimiser:
+        """With a schedule in steps of `updates_per_step` updates each.
+
+        Raises ValueError for numbers out of range.
+        """
         schedule = make_schedule(
             self.schedule,
             self.learning_rate,
@@ -132,6 +137,10 @@ class Options:
         if self.schedule == "plateau":
             plateau = make_plateau(self.decay, self.decay_patience)
         transform = make_transform(
-            self.optimiser, schedule, self.weight_decay, self.clip, self.momentum
+            self.optimiser,
+            lambda updates: schedule(jnp.asarray(updates) // updates_per_step),
+            self.weight_decay,
+            self.clip,
+            self.momentum,
         )
         return Optimiser(transform, schedule, plateau)

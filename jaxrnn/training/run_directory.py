@@ -48,14 +48,15 @@ class RunDirectory:
         returned are those allowed: was and is now. Raises ValueError else.
         """
         description = as_json_has_it(description)
-        if unknown := sorted(set(allowed) - set(description)):
-            raise ValueError(f"--allow-change knows no {', '.join(unknown)}")
         there = self.config.is_file()
+        former = self.read_config() if there else {}
+        if unknown := sorted(set(allowed) - description.keys() - former.keys()):
+            raise ValueError(f"--allow-change knows no {', '.join(unknown)}")
         if there and resume == "never":
             raise ValueError(f"{self.path} holds a run already and --resume is never")
         if not there and resume == "must":
             raise ValueError(f"{self.path} holds no run and --resume is must")
-        changes = differences(self.read_config(), description, free) if there else {}
+        changes = differences(former, description, free)
         if refused := changes.keys() - allowed:
             raise ValueError(self._refusal({name: changes[name] for name in refused}))
         return changes
@@ -79,7 +80,8 @@ class RunDirectory:
         names = " ".join(sorted(changes))
         return (
             f"{self.path} holds a run with another configuration: {told} "
-            f"(to go on all the same: --allow-change {names})"
+            f"(for a new run: another --run-dir; to go on with that one all the same: "
+            f"--allow-change {names})"
         )
 
 

@@ -67,7 +67,8 @@ class TrainState(NamedTuple):
         if plateau is not None:
             _, after = plateau.update((), self.plateau, value=loss)
             state = state._replace(plateau=after)
-        if not loss < float(self.best_loss):
+        # Rounded as best_loss was, or a tie would count as better half the time.
+        if not np.float32(loss) < np.float32(self.best_loss):
             return state
         # Where the former ones are: else the next step would be compiled anew.
         return state._replace(
@@ -81,4 +82,5 @@ class TrainState(NamedTuple):
 
 def count(params: Any) -> int:
     """The number of trained numbers in `params`."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    leaves = jax.tree.leaves(params)
+    return sum(leaf.size for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))

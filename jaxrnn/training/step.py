@@ -31,11 +31,7 @@ def place_state(state: TrainState, mesh: Mesh) -> TrainState:
     Raises ValueError if the devices cannot share the rows evenly.
     """
     for leaf in jax.tree.leaves(state.carry):
-        if leaf.shape[0] % mesh.size:
-            raise ValueError(
-                f"a batch of {leaf.shape[0]} rows cannot be split evenly over {mesh.size} "
-                "devices"
-            )
+        _check_rows(leaf.shape[0], mesh)
     return jax.tree.map(spread, state, state_shardings(state, mesh))
 
 
@@ -50,13 +46,22 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     """Batches are trees of arrays `[T, B, ...]`, or `[B]` for what belongs to a lane.
 
     Several processes all call it with the whole batch; each keeps its devices' part.
+    Raises ValueError if the devices cannot share the rows evenly.
     """
 
     def place(array):
         axes = ("data",) if array.ndim == 1 else (None, "data")
+        _check_rows(array.shape[len(axes) - 1], mesh)
         return spread(array, NamedSharding(mesh, PartitionSpec(*axes)))
 
     return jax.tree.map(place, batch)
+
+
+def _check_rows(rows: int, mesh: Mesh) -> None:
+    if rows % mesh.size:
+        raise ValueError(
+            f"a batch of {rows} rows cannot be split evenly over {mesh.size} devices"
+        )
 
 
 def make_train_step(
