@@ -11,40 +11,103 @@ from jaxrnn.compose import (
 )
 from jaxrnn.connections import (
     Highway as Highway,
+    HighwayParams as HighwayParams,
     Residual as Residual,
     Skip as Skip,
 )
-from jaxrnn.elman import Elman as Elman
+from jaxrnn.elman import (
+    Elman as Elman,
+    ElmanCarry as ElmanCarry,
+    ElmanParams as ElmanParams,
+)
 from jaxrnn.gru import (
     GRU as GRU,
+    GRUCarry as GRUCarry,
+    GRUParams as GRUParams,
     MinimalGRU as MinimalGRU,
+    MinimalGRUParams as MinimalGRUParams,
     ResetBeforeGRU as ResetBeforeGRU,
+    ResetBeforeGRUParams as ResetBeforeGRUParams,
 )
-from jaxrnn.indrnn import IndRNN as IndRNN
-from jaxrnn.layernorm import LayerNormGRU as LayerNormGRU, LayerNormLSTM as LayerNormLSTM
-from jaxrnn.linear import LinearCell as LinearCell
-from jaxrnn.lru import LRU as LRU
+from jaxrnn.indrnn import (
+    IndRNN as IndRNN,
+    IndRNNCarry as IndRNNCarry,
+    IndRNNParams as IndRNNParams,
+)
+from jaxrnn.layernorm import (
+    LayerNormGRU as LayerNormGRU,
+    LayerNormGRUParams as LayerNormGRUParams,
+    LayerNormLSTM as LayerNormLSTM,
+    LayerNormLSTMParams as LayerNormLSTMParams,
+)
+from jaxrnn.linear import (
+    Affine as Affine,
+    LinearCarry as LinearCarry,
+    LinearCell as LinearCell,
+)
+from jaxrnn.lru import (
+    LRU as LRU,
+    LRUCarry as LRUCarry,
+    LRUParams as LRUParams,
+)
 from jaxrnn.lstm import (
     LSTM as LSTM,
     CoupledLSTM as CoupledLSTM,
+    CoupledLSTMParams as CoupledLSTMParams,
     LSTMCarry as LSTMCarry,
     LSTMParams as LSTMParams,
     PeepholeLSTM as PeepholeLSTM,
+    PeepholeLSTMParams as PeepholeLSTMParams,
 )
-from jaxrnn.lstm1997 import LSTM1997 as LSTM1997, Carousel as Carousel
-from jaxrnn.minrnn import MinGRU as MinGRU, MinLSTM as MinLSTM
-from jaxrnn.mlstm import MLSTM as MLSTM
+from jaxrnn.lstm1997 import (
+    LSTM1997 as LSTM1997,
+    Carousel as Carousel,
+    CarouselCarry as CarouselCarry,
+    CarouselParams as CarouselParams,
+    LSTM1997Carry as LSTM1997Carry,
+    LSTM1997Params as LSTM1997Params,
+)
+from jaxrnn.minrnn import (
+    MinGRU as MinGRU,
+    MinGRUParams as MinGRUParams,
+    MinLSTM as MinLSTM,
+    MinLSTMParams as MinLSTMParams,
+)
+from jaxrnn.mlstm import (
+    MLSTM as MLSTM,
+    MLSTMCarry as MLSTMCarry,
+    MLSTMParams as MLSTMParams,
+)
 from jaxrnn.noise import (
     VariationalDropout as VariationalDropout,
+    VariationalDropoutParams as VariationalDropoutParams,
     WeightDrop as WeightDrop,
     Zoneout as Zoneout,
+    ZoneoutParams as ZoneoutParams,
 )
 from jaxrnn.precision import Precision as Precision
-from jaxrnn.projected import ProjectedLSTM as ProjectedLSTM
-from jaxrnn.rglru import RGLRU as RGLRU
-from jaxrnn.slower import Slower as Slower
-from jaxrnn.slstm import SLSTM as SLSTM
-from jaxrnn.start import LearnedStart as LearnedStart
+from jaxrnn.projected import (
+    ProjectedLSTM as ProjectedLSTM,
+    ProjectedLSTMParams as ProjectedLSTMParams,
+)
+from jaxrnn.rglru import (
+    RGLRU as RGLRU,
+    RGLRUParams as RGLRUParams,
+)
+from jaxrnn.slower import (
+    Slower as Slower,
+    SlowerCarry as SlowerCarry,
+    SlowerParams as SlowerParams,
+)
+from jaxrnn.slstm import (
+    SLSTM as SLSTM,
+    SLSTMCarry as SLSTMCarry,
+    SLSTMParams as SLSTMParams,
+)
+from jaxrnn.start import (
+    LearnedStart as LearnedStart,
+    LearnedStartParams as LearnedStartParams,
+)
 from jaxrnn.unroll import (
     explain as explain,
     length_mask as length_mask,

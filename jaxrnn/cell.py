@@ -14,6 +14,7 @@ The axis legend of the whole package: `T` time, `D` input features, `H` hidden u
 """
 
 import abc
+import operator
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -126,11 +127,14 @@ class Cell(Recurrence[Params, Carry]):
 
     def __post_init__(self) -> None:
         for name in ("input_size", "hidden_size"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
+            given = getattr(self, name)
+            size = _whole(given)
+            if size is None or size < 1:
                 raise ValueError(
-                    f"{type(self).__name__} needs {name} of 1 or more, got {size!r}"
+                    f"{type(self).__name__} needs {name} of 1 or more, got {given!r}"
                 )
+            if size is not given:  # a plain int prints, compares and is saved as JSON
+                object.__setattr__(self, name, size)
 
     @property
     def output_size(self) -> int:
@@ -177,6 +181,14 @@ class Cell(Recurrence[Params, Carry]):
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
         params, x = self.prepare(params, x)
         return self.recur(params, carry, self.project(params, x))
+
+
+def _whole(size: Any) -> int | None:
+    """An integer of any type as a plain one, None for anything else."""
+    try:
+        return None if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        return None
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

@@ -40,21 +40,25 @@ class LinenCell(linen.RNNCellBase):
     """A recurrence that steps, as a Linen cell for `linen.RNN` and `linen.Bidirectional`.
 
     `cell(carry, x) -> (carry, y)` with x `[..., D]`; the parameters are one entry
-    "params" in `param_dtype`.
+    "params" in `param_dtype`. `initialize_carry` gives the start of these parameters
+    inside `init` and `apply`, as `linen.RNN` calls it, and that of fresh ones outside.
     """
 
     cell: Recurrence
     param_dtype: DTypeLike = jnp.float32
 
-    @linen.compact
+    def setup(self) -> None:
+        self.arrays = self.param("params", self.cell.init, self.param_dtype)
+
     def __call__(self, carry: Any, inputs: Array) -> tuple[Any, Array]:
-        params = self.param("params", self.cell.init, self.param_dtype)
-        return self.cell.step(params, carry, inputs)
+        return self.cell.step(self.arrays, carry, inputs)
 
     @linen.nowrap
     def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Any:
-        # Linen asks before the parameters exist, so the start is that of fresh ones.
-        params = self.cell.init(jax.random.key(0), self.param_dtype)
+        bound = self.scope is not None
+        params = (
+            self.arrays if bound else self.cell.init(jax.random.key(0), self.param_dtype)
+        )
         return self.cell.initial_carry(params, input_shape[:-1])
 
     @property
@@ -65,9 +69,10 @@ class LinenCell(linen.RNNCellBase):
 class RNN(nnx.Module):
     """`unroll` of any recurrence as an NNX module.
 
-    `rnn(xs, carry=None, *, mask=None, reset=None) -> (carry, ys)` with xs `[T, ..., D]`;
-    parameters are drawn from `rngs.params()` in `dtype`. `strategy` and
-    `checkpoint_every` are those of `unroll`.
+    `rnn(xs, carry=None, *, mask=None, reset=None, key=None) -> (carry, ys)` with xs
+    `[T, ..., D]`; parameters are drawn from `rngs.params()` in `dtype`. `strategy` and
+    `checkpoint_every` are those of `unroll`. Noise, such as Zoneout's, happens only if a
+    `key` is given.
     """
 
     def __init__(
@@ -91,10 +96,11 @@ class RNN(nnx.Module):
         *,
         mask: Array | None = None,
         reset: Array | None = None,
+        key: Array | None = None,
     ) -> tuple[Any, Array]:
         return unroll(
             self.recurrence,
-            self.arrays(),
+            self.noisy(key, len(xs), xs.shape[1:-1]),
             xs,
             carry,
             mask=mask,
@@ -109,6 +115,13 @@ class RNN(nnx.Module):
     def arrays(self) -> Any:
         """The parameters as the recurrence takes them."""
         return _as_arrays(self.params)
+
+    def noisy(self, key: Array | None, length: int, batch_shape: tuple[int, ...]) -> Any:
+        """`arrays` with the noise of one pass, or without where `key` is None."""
+        params = self.arrays()
+        if key is None:
+            return params
+        return self.recurrence.with_noise(params, key, length, batch_shape)
 
 
 def _as_variables(params: Any) -> Any:

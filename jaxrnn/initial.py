@@ -29,7 +29,8 @@ def orthogonal(
 def uniform(
     key: Array, shape: tuple[int, ...], low: float, high: float, dtype: DTypeLike
 ) -> Array:
-    """Uniform between `low` and `high`, the same numbers in every dtype."""
+    """Uniform between `low` and `high`: float32's numbers rounded where a dtype is
+    narrower, numbers of its own in float64."""
     return jax.random.uniform(key, shape, _drawn_in(dtype), low, high).astype(dtype)
 
 

@@ -4,7 +4,8 @@
     carry, ys = jaxrnn.unroll(recurrence, noisy, xs)
 
 Params without noise, as `init` gives them, are those of evaluation. Inside a loss the
-gradient is that of the params without noise.
+gradient is that of the params without noise. `jaxrnn.flax.RNN` and the models draw it
+where they are called with a key.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.connections import Around
-from jaxrnn.wrapper import Wrapper
+from jaxrnn.slower import Slower
+from jaxrnn.slstm import SLSTM
+from jaxrnn.wrapper import Wrapper, cells_of
+
+
+def noise_key(key: Array | None) -> Array | None:
+    """The key of a recurrence's noise, apart from all else that is drawn from `key`."""
+    # The last of the numbers there are: no split and no mask of dropout counts so far.
+    return None if key is None else jax.random.fold_in(key, 2**32 - 1)
 
 
 class ZoneoutParams(NamedTuple):
@@ -37,8 +46,9 @@ class Zoneout(Wrapper):
     probability `rate`: one number, or one for each leaf in order (an LSTM's h, then c).
     `with_noise` draws them for xs `[T, ..., D]` of that very shape. Raises ValueError if
     a rate is outside [0, 1), if there are not as many rates as leaves, if xs has another
-    shape than the noise (so noisy params do not step) or if the cell's output is not a
-    leaf of its carry.
+    shape than the noise (so noisy params do not step), if the cell's output is not a leaf
+    of its carry, or for an SLSTM, whose c and n are in units of exp(m), and a Slower,
+    whose age is a count: their carries do not mix with those before, number by number.
     """
 
     cell: Cell
@@ -50,6 +60,12 @@ class Zoneout(Wrapper):
             object.__setattr__(self, "rate", tuple(self.rate))
         for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
             _check_rate(self, rate)
+        for cell in cells_of(self.cell):
+            if isinstance(cell, SLSTM | Slower):
+                raise ValueError(
+                    f"Zoneout cannot hold single numbers of the carry of {cell}, which "
+                    "mean something only together"
+                )
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> ZoneoutParams:
         return ZoneoutParams(self.cell.init(key, dtype), masks=None)
@@ -63,9 +79,7 @@ class Zoneout(Wrapper):
     ) -> ZoneoutParams:
         key, inner_key = jax.random.split(key)
         params = super().with_noise(params, inner_key, length, batch_shape)
-        leaves = jax.tree.leaves(
-            jax.eval_shape(lambda p: self.initial_carry(p, batch_shape), params)
-        )
+        leaves = self._leaves(params, batch_shape)
         keys = jax.random.split(key, len(leaves))
         masks = tuple(
             jax.random.bernoulli(key, rate, (length, *leaf.shape)) if rate else None
@@ -74,14 +88,9 @@ class Zoneout(Wrapper):
         return params._replace(masks=masks)
 
     def prepare(self, params: ZoneoutParams, xs: Array) -> tuple[ZoneoutParams, Any]:
-        for mask in params.masks or ():
-            if mask is not None and mask.shape[: xs.ndim - 1] != xs.shape[:-1]:
-                raise ValueError(
-                    f"the noise of {self} was drawn for other xs: its mask is "
-                    f"{list(mask.shape)}, xs {list(xs.shape)}; draw it for the length "
-                    "and batch of xs, and step with params without noise"
-                )
         masks = params.masks
+        if masks is not None:
+            self._check_fits(masks, self._leaves(params), xs)
         params, inputs = super().prepare(params, xs)
         return params._replace(masks=None), (inputs, masks)
 
@@ -124,6 +133,20 @@ class Zoneout(Wrapper):
                 for mask, old, new in zip(masks, before, leaves, strict=True)
             ]
         return jax.tree.unflatten(structure, held), held[outputs[0]]
+
+    def _check_fits(self, masks: tuple, leaves: list, xs: Array) -> None:
+        for mask, leaf in zip(masks, leaves, strict=True):
+            if mask is not None and mask.shape != (*xs.shape[:-1], *leaf.shape):
+                raise ValueError(
+                    f"the noise of {self} was drawn for other xs: its mask is "
+                    f"{list(mask.shape)}, xs {list(xs.shape)}; draw it for the length "
+                    "and batch of xs, and step with params without noise"
+                )
+
+    def _leaves(self, params: ZoneoutParams, batch_shape: tuple[int, ...] = ()) -> list:
+        """The shapes of the carry's leaves."""
+        carry = jax.eval_shape(lambda p: self.initial_carry(p, batch_shape), params)
+        return jax.tree.leaves(carry)
 
     def _rates(self, leaves: list) -> tuple[float, ...]:
         rates = self.rate

@@ -23,8 +23,8 @@ class Precision(Wrapper):
     The parameters keep the dtype that `init` was given; so do their gradients.
     `Precision(cell, "bfloat16")` multiplies in bfloat16 and keeps float32 gates and
     carry; with bfloat16 parameters, `Precision(cell, carry="float32")` keeps a float32
-    carry. None is the parameters' dtype. x may have any real dtype. Params are the
-    cell's, complex ones are left alone. Raises ValueError for a dtype that is not
+    carry. None is the parameters' dtype. x may have any real floating dtype. Params are
+    the cell's, complex ones are left alone. Raises ValueError for a dtype that is not
     floating and for a cell that does not split into mix and gate.
     """
 

@@ -1,6 +1,7 @@
 """Running a recurrence over time: entry checks, masks, resets, direction, strategy."""
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -67,6 +68,7 @@ def unroll(
     Raises ValueError if a shape, a dtype or the strategy does not fit.
     """
     xs = jnp.asarray(xs)
+    mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
     batch_shape = _check_inputs(recurrence, xs, mask, reset, checkpoint_every)
     if carry is None:
         carry = recurrence.initial_carry(params, batch_shape)
@@ -152,7 +154,7 @@ def _cell_over_time(
 ):
     start = cell.initial_carry(params, xs.shape[1:-1])
     params, inputs = cell.prepare(params, xs)
-    _check_dtype(cell, inputs, carry)
+    _check_dtype(cell, params, carry, inputs)
     if reset is not None and reverse:
         # The carry starts anew where, seen forward in time, a sequence ends.
         reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
@@ -196,17 +198,37 @@ def _check_inputs(
     return xs.shape[1:-1]
 
 
-def _check_dtype(cell: Cell, inputs: Any, carry: Any) -> None:
-    """Inputs wider than the carry would widen it at the first step."""
-    for x in jax.tree.leaves(inputs):
-        for leaf in jax.tree.leaves(carry):
-            with jax.numpy_dtype_promotion("standard"):
-                wide = jnp.promote_types(x.dtype, leaf.dtype)
-            if jnp.issubdtype(leaf.dtype, jnp.inexact) and wide != leaf.dtype:
-                raise ValueError(
-                    f"xs of {x.dtype} are too wide for {cell} with a carry of "
-                    f"{leaf.dtype}: cast xs, or draw the parameters in {x.dtype}"
-                )
+def _check_dtype(cell: Cell, params: Any, carry: Any, inputs: Any) -> None:
+    """Inputs wider than the carry would widen it, unless the cell casts what it takes."""
+    with jax.numpy_dtype_promotion("standard"):
+        wider = [
+            (x.dtype, leaf.dtype)
+            for x, leaf in product(jax.tree.leaves(inputs), jax.tree.leaves(carry))
+            if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            and jnp.promote_types(x.dtype, leaf.dtype) != leaf.dtype
+        ]
+    if wider and not _keeps_dtypes(cell, params, carry, inputs):
+        wide, narrow = wider[0]
+        raise ValueError(
+            f"xs of {wide} are too wide for {cell} with a carry of {narrow}: cast xs, or "
+            f"draw the parameters in {wide}"
+        )
+
+
+def _keeps_dtypes(cell: Cell, params: Any, carry: Any, inputs: Any) -> bool:
+    """Whether a step mixes no dtypes unless it casts, and leaves the carry its own."""
+
+    def first(params: Any, carry: Any, inputs: Any) -> Any:
+        u = cell.project(params, jax.tree.map(lambda leaf: leaf[0], inputs))
+        return cell.recur(params, carry, u)[0]
+
+    # Strict, or the products of a cell that casts its carry alone were wide in silence.
+    try:
+        with jax.numpy_dtype_promotion("strict"):
+            after = jax.eval_shape(first, params, carry, inputs)
+    except jax.dtypes.TypePromotionError:
+        return False
+    return jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, carry)
 
 
 def _check_carry(

@@ -1,5 +1,6 @@
 """A cell around a cell."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from jax import Array
@@ -76,3 +77,10 @@ class Wrapper(Cell[Any, Any]):
 
     def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
         return self.cell.gates(params.cell, carry, u, r)
+
+
+def cells_of(cell: Cell) -> Iterator[Cell]:
+    """A cell and the cells within it, from the outermost."""
+    yield cell
+    if isinstance(cell, Wrapper):
+        yield from cells_of(cell.cell)

@@ -181,6 +181,16 @@ def test_bfloat16_weights_stay_bfloat16():
     np.testing.assert_array_equal(params.w_x.astype(jnp.float32), expected)
 
 
+def test_bfloat16_weights_go_back_by_way_of_float32():
+    module = torch.nn.GRU(3, 4).to(torch.bfloat16)
+    state = to_torch(*from_torch(module))
+    fresh = torch.nn.GRU(3, 4).to(torch.bfloat16)
+    fresh.load_state_dict(
+        {key: torch.from_numpy(w.astype("float32")) for key, w in state.items()}
+    )
+    assert_equal(from_torch(fresh)[1], from_torch(module)[1])
+
+
 def test_dropout_and_batch_first_do_not_matter():
     torch.manual_seed(0)
     module = torch.nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True).eval()
@@ -214,6 +224,16 @@ def test_weights_of_something_else_are_refused():
     shapes = {"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 4), "f")}
     with pytest.raises(ValueError, match="no LSTM, GRU or RNN"):
         from_torch(shapes)
+
+
+@pytest.mark.parametrize(
+    "missing", ["weight_hh_l0", "weight_hh_l1", "weight_ih_l1_reverse"]
+)
+def test_a_missing_matrix_is_named(missing):
+    state = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True).state_dict()
+    del state[missing]
+    with pytest.raises(ValueError, match=rf"no {missing} among the keys \['bias"):
+        from_torch(state)
 
 
 def test_float64_weights_are_not_truncated_in_silence():

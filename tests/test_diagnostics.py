@@ -17,8 +17,10 @@ from jaxrnn import (
     Elman,
     LearnedStart,
     MinGRU,
+    Precision,
     Slower,
     Stack,
+    Zoneout,
 )
 from jaxrnn.diagnostics import (
     colour_text,
@@ -118,6 +120,31 @@ def test_without_a_loss_it_is_the_jacobian_of_the_last_output():
     jacobian = jax.jit(jax.jacobian(last))(start)
     wanted = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jacobian))
     np.testing.assert_allclose(got[T - 1, 1], wanted, rtol=1e-5)
+
+
+def test_the_jacobian_of_more_outputs_takes_no_more_loops():
+    def loops(size):
+        cell = GRU(D, size)
+        params = jax.eval_shape(cell.init, jax.random.key(0))
+        compiled = gradient_by_lag.lower(cell, params, jnp.ones((T, D))).compile()
+        return compiled.as_text().count(" while(")
+
+    assert loops(4) == loops(2) > 0
+
+
+@pytest.mark.parametrize(
+    "recurrence", [Elman(D, 20), Slower(GRU(D, 3), 2)], ids=["many outputs", "with a count"]
+)
+def test_the_jacobian_is_that_of_each_output_by_itself(recurrence):
+    params, xs = drawn_params(recurrence), draw(T, B, D)
+    got = gradient_by_lag(recurrence, params, xs)
+    alone = jnp.stack(
+        [
+            gradient_by_lag(recurrence, params, xs, lambda ys, i=i: ys[-1, :, i].sum())
+            for i in range(recurrence.output_size)
+        ]
+    )
+    np.testing.assert_allclose(got, np.linalg.norm(alone, axis=0), rtol=1e-5)
 
 
 def test_nothing_reaches_back_over_a_reset():
@@ -275,8 +302,31 @@ def test_the_horizons_of_a_cell_are_those_of_its_forget_gate_or_none():
     got = horizons(cell, params, xs, mask=mask)
     np.testing.assert_allclose(got, memory_horizon(forget, mask), rtol=1e-6)
     assert not np.allclose(got, horizons(cell, params, xs))
-    for without in (Elman(D, 3), Stack((GRU(D, 3),)), LSTM1997(D, 3)):
-        assert horizons(without, without.init(jax.random.key(0)), xs).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        Elman(D, 3),
+        Stack((GRU(D, 3),)),
+        LSTM1997(D, 3),
+        Zoneout(Elman(D, 3), 0.1),
+        LearnedStart(Precision(Elman(D, 3))),
+        Slower(GRU(D, 3), 2),
+        LearnedStart(Slower(GRU(D, 3), 2)),
+    ],
+    ids=str,
+)
+def test_a_recurrence_without_a_forget_gate_of_its_own_has_no_horizons(without):
+    params = without.init(jax.random.key(0))
+    assert horizons(without, params, draw(T, B, D)).shape == (0,)
+
+
+def test_the_horizons_of_a_cell_show_through_what_is_around_it():
+    cell, xs = LearnedStart(Zoneout(GRU(D, 3), 0.1)), draw(T, B, D)
+    params = drawn_params(cell)
+    want = memory_horizon(gate_values(cell, params, xs)["forget"])
+    np.testing.assert_allclose(horizons(cell, params, xs), want, rtol=1e-6)
 
 
 # The spectrum.

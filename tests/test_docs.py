@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from recurrences import RECURRENCES
 
 import jaxrnn
 
@@ -24,6 +25,27 @@ def test_every_recurrence_is_in_the_table_of_cells(name):
     assert re.search(
         rf"^\| `{name}[`(]", (ROOT / "docs/cells.md").read_text(), re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES, ids=str)
+def test_what_a_recurrence_takes_and_gives_has_a_public_name(recurrence):
+    params = recurrence.init(jax.random.key(0))
+    for tree in (params, recurrence.initial_carry(params)):
+        for kind in kinds(tree) - {tuple}:
+            assert getattr(jaxrnn, kind.__name__, None) is kind
+
+
+def kinds(tree):
+    """The types of the tuples in a tree."""
+    if not isinstance(tree, tuple):
+        return set()
+    return {type(tree)}.union(*map(kinds, tree))
+
+
+def test_what_a_linear_cell_must_return_has_a_public_name():
+    cell = jaxrnn.MinGRU(3, 4)
+    u = cell.project(cell.init(jax.random.key(0)), jnp.ones(3))
+    assert isinstance(u, jaxrnn.Affine)
 
 
 def test_the_readme_is_short():

@@ -6,7 +6,18 @@ import jax.numpy as jnp
 import pytest
 from flax import linen, nnx
 
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack, length_mask, unroll
+from jaxrnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Elman,
+    LearnedStart,
+    Stack,
+    WeightDrop,
+    Zoneout,
+    length_mask,
+    unroll,
+)
 from jaxrnn.flax import RNN, LinenCell, NNXCell
 from jaxrnn.lstm import LSTMParams
 
@@ -87,6 +98,21 @@ def test_linen_rnn_differentiates_a_cell():
     chex.assert_trees_all_close(got["params"]["cell"]["params"], want, atol=1e-5)
 
 
+def test_linen_rnn_begins_with_a_learned_start_and_learns_it():
+    cell = LearnedStart(LSTM(3, 4))
+    rnn = linen.RNN(LinenCell(cell), return_carry=True)
+    variables = rnn.init(jax.random.key(1), XS)
+    moved = jax.tree.map(lambda leaf: leaf + 0.3, variables)
+    params = moved["params"]["cell"]["params"]
+    got = jax.jit(rnn.apply)(moved, XS)
+    chex.assert_trees_all_close(got, batch_first(cell, params), atol=1e-6)
+
+    got = jax.jit(jax.grad(lambda v: jnp.sum(rnn.apply(v, XS)[1] ** 2)))(moved)
+    want = jax.grad(lambda p: jnp.sum(batch_first(cell, p)[1] ** 2))(params)
+    assert all(jnp.any(leaf != 0) for leaf in want.start)
+    chex.assert_trees_all_close(got["params"]["cell"]["params"], want, atol=1e-5)
+
+
 def test_an_lstm_equals_the_optimized_lstm_of_linen_value_and_gradient():
     peer = linen.RNN(linen.OptimizedLSTMCell(4), return_carry=True)
     variables = peer.init(jax.random.key(2), XS)
@@ -129,6 +155,14 @@ def test_the_nnx_module_takes_what_unroll_takes():
     )
     want = unroll(both, params, xs, carry, mask=mask, reset=reset)
     chex.assert_trees_all_close(got, want, atol=1e-6)
+
+
+def test_the_nnx_module_draws_the_noise_of_a_pass_from_its_key():
+    stack = Stack((WeightDrop(LSTM(3, 4), 0.5), Zoneout(GRU(4, 4), 0.3)))
+    rnn, xs, key = RNN(stack, rngs=nnx.Rngs(0)), XS.swapaxes(0, 1), jax.random.key(7)
+    noisy = stack.with_noise(rnn.arrays(), key, T, (B,))
+    chex.assert_trees_all_equal(rnn(xs, key=key), unroll(stack, noisy, xs))
+    chex.assert_trees_all_equal(rnn(xs), unroll(stack, rnn.arrays(), xs))
 
 
 def test_the_nnx_module_is_differentiated_and_holds_parameters_only():

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Residual, Stack, Zoneout, unroll
+from jaxrnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Elman,
+    Residual,
+    Stack,
+    VariationalDropout,
+    WeightDrop,
+    Zoneout,
+    unroll,
+)
 from jaxrnn.models import LanguageModel, Sampling, sample
 
 V, E = 7, 4
@@ -90,6 +101,45 @@ def test_dropout_happens_with_a_key_only_and_the_same_for_the_same_key():
     assert not np.allclose(a, b) and not np.allclose(a, run(model, tokens)[1])
     chex.assert_trees_all_equal(run(model, tokens, key=keys[0])[1], a)
     chex.assert_trees_all_equal(run(plain, tokens, key=keys[0]), run(plain, tokens))
+
+
+NOISY = {
+    "weight drop": WeightDrop(LSTM(E, 5), 0.5),
+    "variational dropout": VariationalDropout(GRU(E, 5), 0.5),
+    "zoneout in a stack": Stack((Zoneout(LSTM(E, 5), 0.5),)),
+}
+
+
+@pytest.mark.parametrize("layer", NOISY.values(), ids=NOISY)
+def test_the_noise_of_a_layer_happens_with_a_key_only(layer):
+    model, tokens = new_model((layer,)), some_tokens(6, 3)
+    plain = run(model, tokens)
+    first, again, other = (run(model, tokens, key=jax.random.key(s)) for s in (0, 0, 1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.allclose(first[1], plain[1]) and not np.allclose(first[1], other[1])
+
+
+def test_each_layer_has_noise_of_its_own(monkeypatch):
+    keys, with_noise = [], WeightDrop.with_noise
+
+    def record(self, params, key, *shape):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        return with_noise(self, params, key, *shape)
+
+    monkeypatch.setattr(WeightDrop, "with_noise", record)
+    model = new_model([WeightDrop(Elman(E, E), 0.5)] * 2)
+    model(some_tokens(3), key=jax.random.key(0))
+    assert len(keys) == len(set(keys)) == 2
+
+
+def test_dropout_is_that_of_its_keys_to_the_bit_whatever_noise_is_drawn():
+    model, tokens, key = make_model(dropout=0.5), some_tokens(4, 3), jax.random.key(3)
+    below, *keys = jax.random.split(key, 3)
+    xs = model.dropout(model.embedding(tokens), rngs=below)
+    for layer, layer_key in zip(model.layers, keys, strict=True):
+        _, xs = unroll(layer.recurrence, layer.arrays(), xs)
+        xs = model.dropout(xs, rngs=layer_key)
+    chex.assert_trees_all_equal(model(tokens, key=key)[1], model.logits(xs))
 
 
 @pytest.mark.parametrize("over_time, distinct", [("shared", 1), ("each", 4)])

@@ -29,7 +29,7 @@ from experiments.music.task import (
     make_measure,
     make_task,
 )
-from jaxrnn import LSTM, Elman, Residual, unroll
+from jaxrnn import LSTM, Elman, Residual, WeightDrop, unroll
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.metrics import read_metrics
 
@@ -162,6 +162,23 @@ def test_dropout_happens_with_a_key_only_and_the_same_for_the_same_key():
     assert not np.allclose(dropped, model(xs)[1])
     assert not np.allclose(dropped, model(xs, key=second)[1])
     chex.assert_trees_all_equal(model(xs, key=first)[1], dropped)
+
+
+def test_the_noise_of_a_layer_happens_with_a_key_only():
+    model = SequenceModel([WeightDrop(LSTM(4, 5), 0.5)], 2, rngs=nnx.Rngs(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 2, 4))
+    first, again, other = (model(xs, key=jax.random.key(s))[1] for s in (0, 0, 1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.allclose(first, model(xs)[1]) and not np.allclose(first, other)
+
+
+def test_dropout_is_that_of_its_keys_to_the_bit_whatever_noise_is_drawn():
+    model, key = small_model(dropout=0.5), jax.random.key(3)
+    ys = xs = jax.random.normal(jax.random.key(1), (6, 2, 4))
+    for number, layer in enumerate(model.layers):
+        _, ys = unroll(layer.recurrence, layer.arrays(), ys)
+        ys = model.dropout(ys, rngs=jax.random.fold_in(key, number))
+    chex.assert_trees_all_equal(model(xs, key=key)[1], model.output(ys))
 
 
 def test_dropout_has_masks_of_its_own_after_each_layer():

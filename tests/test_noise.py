@@ -11,10 +11,13 @@ import pytest
 from jaxrnn import (
     GRU,
     LSTM,
+    SLSTM,
     Bidirectional,
     Elman,
     LearnedStart,
+    Precision,
     ResetBeforeGRU,
+    Slower,
     Stack,
     VariationalDropout,
     WeightDrop,
@@ -179,6 +182,23 @@ def test_noise_of_zoneout_fits_only_xs_of_the_shape_it_was_drawn_for():
     cell.step(params, cell.initial_carry(params, (B,)), inputs()[0])
 
 
+@pytest.mark.parametrize("drawn_for, given", [((T,), (T, D)), ((B,), (D,))])
+def test_noise_of_zoneout_fits_no_xs_of_fewer_axes_even_of_the_same_lengths(
+    drawn_for, given
+):
+    cell = Zoneout(LSTM(D, H), 0.2)
+    noisy = cell.with_noise(cell.init(jax.random.key(0)), jax.random.key(2), T, drawn_for)
+    with pytest.raises(ValueError, match="the noise of .* was drawn for other xs"):
+        cell.step(noisy, cell.initial_carry(noisy, given[:-1]), jnp.ones(given))
+
+
+def test_noise_of_zoneout_does_not_fit_xs_without_its_batch():
+    cell = Zoneout(LSTM(D, H), 0.2)
+    noisy = cell.with_noise(cell.init(jax.random.key(0)), jax.random.key(2), T, (B,))
+    with pytest.raises(ValueError, match=r"mask is \[5, 3, 4\], xs \[5, 2\]"):
+        unroll(cell, noisy, inputs(()))
+
+
 @dataclasses.dataclass(frozen=True)
 class DoubledOutput(Elman):
     def gate(self, params, carry, u, r):
@@ -190,6 +210,30 @@ def test_zoneout_refuses_a_cell_whose_output_is_not_in_its_carry():
     cell = Zoneout(DoubledOutput(D, H), 0.2)
     with pytest.raises(ValueError, match="not a leaf of its carry"):
         unroll(cell, cell.init(jax.random.key(0)), inputs())
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        SLSTM(D, H),
+        Slower(GRU(D, H), 2),
+        LearnedStart(SLSTM(D, H)),
+        Precision(SLSTM(D, H), "bfloat16"),
+        LearnedStart(Slower(GRU(D, H), 2)),
+    ],
+    ids=str,
+)
+def test_zoneout_refuses_a_cell_whose_carry_only_means_something_as_a_whole(inner):
+    with pytest.raises(ValueError, match="cannot hold single numbers of the carry of S"):
+        Zoneout(inner, 0.2)
+
+
+def test_zoneout_inside_a_slower_cell_is_served():
+    cell = Slower(Zoneout(GRU(D, H), 0.5), 2)
+    params = cell.with_noise(cell.init(jax.random.key(0)), jax.random.key(2), T, (B,))
+    ys = unroll(cell, params, inputs())[1]
+    assert np.isfinite(ys).all()
+    assert not np.allclose(ys, unroll(cell, cell.init(jax.random.key(0)), inputs())[1])
 
 
 def test_zoneout_refuses_more_rates_than_leaves():

@@ -12,6 +12,7 @@ from jaxrnn import (
     GRU,
     LSTM,
     LayerNormLSTM,
+    MinGRU,
     Precision,
     ResetBeforeGRU,
     Stack,
@@ -71,6 +72,9 @@ def test_products_and_gates_have_their_own_dtypes_in_both_passes(strategy):
         (None, "float32", "bfloat16"),
         ("float16", "float32", "bfloat16"),
         (None, None, "bfloat16"),
+        (None, "bfloat16", "float32"),
+        ("float32", None, "bfloat16"),
+        ("bfloat16", "float16", "float32"),
     ],
 )
 def test_parameters_products_and_carry_each_have_a_dtype(products, carry, parameters):
@@ -170,8 +174,23 @@ def test_precision_composes_with_noise_and_stacks():
     assert 1e-5 < np.abs(ys - want).max() < 2e-2
 
 
-def test_inputs_wider_than_the_carry_are_refused():
-    cell = LSTM(D, H)
+@pytest.mark.parametrize("inner", [LSTM(D, H), GRU(D, H)], ids=repr)
+def test_a_carry_narrower_than_the_products_is_a_loop_of_steps(inner):
+    cell = Precision(inner, carry="bfloat16")
+    params = cell.init(jax.random.key(0))
+    carry, want = cell.initial_carry(params, (B,)), []
+    for x in inputs():
+        carry, y = cell.step(params, carry, x)
+        want.append(y)
+    for strategy in ("scan", "fused"):
+        _, ys = unroll(cell, params, inputs(), strategy=strategy)
+        np.testing.assert_allclose(*(np.float32(a) for a in (ys, want)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "cell", [LSTM(D, H), MinGRU(D, H), Zoneout(ResetBeforeGRU(D, H), 0.1)], ids=repr
+)
+def test_inputs_wider_than_the_carry_are_refused(cell):
     params = cell.init(jax.random.key(0), jnp.bfloat16)
     for promotion in ("strict", "standard"):
         with jax.numpy_dtype_promotion(promotion):

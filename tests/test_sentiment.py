@@ -19,7 +19,7 @@ from experiments.sentiment.data import CORPORA, Example, split_by_hash
 from experiments.sentiment.run import Trained
 from experiments.sentiment.trees import phrases
 from experiments.sentiment.words import normal_form
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, VariationalDropout
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, VariationalDropout, unroll
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
 from jaxrnn.training.tokenizer import Tokenizer
 
@@ -327,6 +327,18 @@ def test_every_noise_depends_on_the_key_alone(cell, options):
     )
     chex.assert_trees_all_equal(first, again)
     assert not np.allclose(first, other) and not np.allclose(first, run(model, tokens))
+
+
+def test_noise_and_dropout_are_those_of_their_keys_to_the_bit():
+    model, tokens = make_model(CELLS["variational gru"], dropout=0.5), some_tokens(T, 2)
+    (layer,), mask = model.layers, jnp.ones((T, 2), bool)
+    _, key_pooled, key_layer = jax.random.split(KEY, 3)
+    key_noise, key_dropout = jax.random.split(key_layer)
+    xs = model.dropout_over_time(model.embedding(tokens), rngs=key_dropout)
+    noisy = layer.recurrence.with_noise(layer.arrays(), key_noise, T, (2,))
+    ys = unroll(layer.recurrence, noisy, xs, mask=mask)[1]
+    pooled = model.dropout(model.pooling(ys, mask), rngs=key_pooled)
+    chex.assert_trees_all_equal(model(tokens, key=KEY), model.output(pooled))
 
 
 def test_word_dropout_replaces_its_share_of_tokens_by_the_unknown_one():

@@ -24,7 +24,21 @@ from experiments.translation.config import PRESETS
 from experiments.translation.pairs import read_pairs
 from experiments.translation.task import make_task
 from experiments.translation.vocabulary import END, UNKNOWN, Vocabulary
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack, explain, unroll
+from jaxrnn import (
+    GRU,
+    LSTM,
+    MLSTM,
+    SLSTM,
+    Bidirectional,
+    Elman,
+    LearnedStart,
+    Stack,
+    VariationalDropout,
+    WeightDrop,
+    Zoneout,
+    explain,
+    unroll,
+)
 from jaxrnn.models.attention import (
     Additive,
     AttendAfter,
@@ -34,7 +48,8 @@ from jaxrnn.models.attention import (
 )
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.transformer import Transformer, sinusoids
-from jaxrnn.models.translator import Translator
+from jaxrnn.models.translator import Encoded, Translator
+from jaxrnn.slstm import SLSTMCarry
 
 S, T, B, D, H, M, A, V = 5, 6, 3, 4, 3, 6, 7, 9
 
@@ -188,6 +203,32 @@ def test_attending_after_leaves_the_cell_to_the_fast_strategy():
     assert "fused" in explain(ATTENDING["after"])
 
 
+@pytest.mark.parametrize(
+    "recurrence",
+    [
+        AttendBefore(VariationalDropout(GRU(D + M, H), 0.5), ATTENTIONS["additive"]),
+        AttendBefore(WeightDrop(GRU(D + M, H), 0.5), ATTENTIONS["additive"]),
+        AttendAfter(Zoneout(GRU(D, H), 0.5), ATTENTIONS["multiplicative"]),
+    ],
+    ids=str,
+)
+def test_the_noise_of_what_attends_is_that_of_its_cell(recurrence):
+    params, xs, key = reading(recurrence), normal(3, T, B, D), jax.random.key(0)
+    noisy = recurrence.with_noise(params, key, T, (B,))
+    want = recurrence.cell.with_noise(params.cell, key, T, (B,))
+    chex.assert_trees_all_equal(noisy, params._replace(cell=want))
+    assert not np.allclose(
+        unroll(recurrence, noisy, xs)[1], unroll(recurrence, params, xs)[1]
+    )
+
+
+def test_a_cell_that_steps_with_what_it_reads_takes_no_noise_of_single_steps():
+    cell = AttendBefore(Zoneout(GRU(D + M, H), 0.5), ATTENTIONS["additive"])
+    noisy = cell.with_noise(reading(cell), jax.random.key(0), T, (B,))
+    with pytest.raises(ValueError, match="step with params without noise"):
+        unroll(cell, noisy, normal(3, T, B, D))
+
+
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="is asked with 3 features, .* gives 5"):
         AttendAfter(GRU(D, 5), ATTENTIONS["additive"])
@@ -199,6 +240,12 @@ def test_parts_that_do_not_fit_are_refused():
     encoder = Bidirectional(GRU(D, 2), GRU(D, 2))
     with pytest.raises(ValueError, match="reads 6 features, the encoder gives 4"):
         Translator(V, V, D, encoder, cell, readout_size=4, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("width, heads", [(9, 3), (8, 3), (8, 0)])
+def test_a_transformer_needs_an_even_width_and_a_share_of_it_for_each_head(width, heads):
+    with pytest.raises(ValueError, match=f"even and .*, got {width} and {heads} heads"):
+        Transformer(V, V, width, layers=1, heads=heads, feed_forward=4, rngs=nnx.Rngs(0))
 
 
 # Both models.
@@ -274,6 +321,88 @@ def test_dropout_happens_with_a_key_only(name):
     first, again, other = (keyed(model, jax.random.key(s)) for s in (0, 0, 1))
     chex.assert_trees_all_equal(first, again)
     assert not np.allclose(first, plain) and not np.allclose(first, other)
+
+
+NOISY = {  # encoder, decoder
+    "in the encoder": (Bidirectional(LSTM(D, H), WeightDrop(LSTM(D, H), 0.5)), GRU(D, H)),
+    "in the decoder": (ENCODER, VariationalDropout(GRU(D, H), 0.5)),
+    "in every step of the decoder": (ENCODER, Zoneout(GRU(D, H), 0.5)),
+    "within attention": (
+        ENCODER,
+        AttendBefore(VariationalDropout(GRU(D + M, H), 0.5), Additive(H, M, A)),
+    ),
+}
+
+
+def translator(encoder, decoder, **options):
+    rngs = nnx.Rngs(params=jax.random.key(5))
+    return Translator(V, V, D, encoder, decoder, readout_size=5, rngs=rngs, **options)
+
+
+@pytest.mark.parametrize("parts", NOISY.values(), ids=NOISY)
+def test_the_noise_of_encoder_and_decoder_happens_with_a_key_only(parts):
+    model, source, target = translator(*parts), tokens(0, S, B), tokens(1, T, B)
+    keyed = nnx.jit(lambda model, key: model(source, MASK.T, target, key=key))
+    plain = run(model, source, MASK.T, target)
+    first, again, other = (keyed(model, jax.random.key(s)) for s in (0, 0, 1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.allclose(first, plain) and not np.allclose(first, other)
+
+
+def test_the_decoders_noise_is_the_same_where_words_are_sampled():
+    model, target = translator(*NOISY["within attention"]), tokens(1, T, B)
+    encoded, key = model.encode(tokens(0, S, B), MASK.T), jax.random.key(0)
+    want = model.decode(encoded, target, key=key)
+    got = model.decode(encoded, target, key=key, forced=jnp.ones(T, bool))
+    chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(got, model.decode(encoded, target), atol=1e-4)
+
+
+def test_dropout_is_that_of_its_keys_to_the_bit_whatever_noise_is_drawn():
+    model, source, target = some_model("additive"), tokens(0, S, B), tokens(1, T, B)
+    key = jax.random.key(3)
+    key_source, key_target = jax.random.split(key)
+    key_words, key_readout = jax.random.split(key_target)
+    xs = model.dropout(model.source_embedding(source), rngs=key_source)
+    last, ys = model.encoder(xs, mask=MASK.T)
+    encoded = Encoded(
+        model.decoder.recurrence.attention.remember(
+            model.decoder.arrays().attention, jnp.swapaxes(ys, 0, 1), MASK
+        ),
+        model._start(jnp.concatenate(jax.tree.leaves(last), axis=-1)),
+    )
+    xs = model.dropout(model.target_embedding(target), rngs=key_words)
+    decoder, params = model.decoder.recurrence, model.reading(encoded)
+    _, ys = unroll(decoder, params, xs, encoded.carry)
+    want = model.logits(ys, xs, key_readout)
+    chex.assert_trees_all_equal(model(source, MASK.T, target, key=key), want)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [SLSTM(D, H), Stack((LSTM(D, H), LearnedStart(SLSTM(H, H))))],
+    ids=str,
+)
+def test_a_stabilised_memory_starts_empty_and_only_its_output_from_the_source(decoder):
+    model = translator(ENCODER, decoder)
+    for start in model.starts:  # far, so that what is not a start shows itself
+        start.kernel[...] = 10 * start.kernel[...]
+    encoded = model.encode(tokens(0, S, B), MASK.T)
+    carry = jax.tree.leaves(
+        encoded.carry, is_leaf=lambda part: isinstance(part, SLSTMCarry)
+    )[-1]
+    assert np.abs(carry.h).max() > 0.5
+    for leaf in carry[1:]:
+        np.testing.assert_array_equal(leaf, 0)
+    params, xs = model.decoder.arrays(), 5 * normal(3, 40, B, D)
+    _, ys = unroll(decoder, params, xs, encoded.carry)
+    assert np.abs(ys).max() <= 1
+
+
+def test_a_decoder_that_could_know_nothing_of_the_source_is_refused():
+    with pytest.raises(ValueError, match="MLSTM.* nothing of the source"):
+        translator(ENCODER, MLSTM(D, H))
+    translator(ENCODER, AttendAfter(MLSTM(D, H), Additive(H, M, A)))
 
 
 def test_scheduled_sampling_takes_the_models_own_words_where_it_is_not_forced():
@@ -524,6 +653,13 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             make_task(replace(config, **change))
+
+
+def test_pairs_too_few_to_divide_are_refused(tmp_path):
+    (tmp_path / "pairs.txt").write_text("a dog\tun perro\na cat\tun gato\n")
+    config = replace(TINY, corpus="pairs", data=tmp_path / "pairs.txt")
+    with pytest.raises(ValueError, match="too few pairs to divide: none falls to 'valid'"):
+        make_task(config)
 
 
 def test_scores_are_sacrebleus_and_know_a_perfect_translation():

@@ -1,5 +1,6 @@
 """What `unroll` promises beyond the laws: its refusals, its flags to the step, no NaN."""
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -59,6 +60,8 @@ def flags(*when):
         (XS, {"mask": NONE.astype(float)}, "mask must be bool, got float32"),
         (XS, {"reset": NONE[:, 0]}, r"reset must be .*\[6, 2\].*\[6\]"),
         (XS, {"reset": NONE.astype(int)}, "reset must be bool, got int32"),
+        (XS, {"mask": [1] * T}, "mask must be bool, got int32"),
+        (XS, {"reset": [True] * T}, r"reset must be .*\[6, 2\].*\[6\]"),
         (XS, {"checkpoint_every": 0}, "checkpoint_every must be 1 or more, got 0"),
         (XS, {"strategy": "quick"}, "unknown strategy 'quick'; known: auto, .*scan"),
         (XS, {"carry": jnp.zeros((B, 4))}, r"LSTMCarry.*PyTreeDef\(\*\)"),
@@ -112,10 +115,17 @@ def test_a_bidirectional_cannot_step_and_says_so():
         both.step(params, both.initial_carry(params), XS[0, 0])
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.0, None])
-def test_a_size_below_one_is_refused(size):
-    with pytest.raises(ValueError, match=f"hidden_size of 1 or more, got {size}"):
+@pytest.mark.parametrize("size", [0, -1, 2.0, None, True, np.bool_(True), np.array(2.0)])
+def test_a_size_that_is_no_integer_of_one_or_more_is_refused(size):
+    named = re.escape(f"hidden_size of 1 or more, got {size!r}")
+    with pytest.raises(ValueError, match=named):
         LSTM(3, size)
+
+
+def test_an_integer_of_any_kind_is_a_size():
+    cell = LSTM(np.int32(3), np.int64(4))
+    assert cell == CELL and repr(cell) == repr(CELL)
+    assert type(cell.input_size) is type(cell.hidden_size) is int
 
 
 @pytest.mark.parametrize(
@@ -243,6 +253,12 @@ def test_length_mask_is_true_up_to_each_length():
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, want)
     assert jaxrnn.length_mask(2, 3).tolist() == [True, True, False]
+
+
+def test_flags_may_be_lists():
+    begins = NONE.at[3].set(True)
+    got = unroll(CELL, PARAMS, XS, mask=MASK.tolist(), reset=begins.tolist())
+    chex.assert_trees_all_equal(got, unroll(CELL, PARAMS, XS, mask=MASK, reset=begins))
 
 
 def test_explain_names_the_strategy_of_each_cell_and_the_reason():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.models.transformer import EncoderLayer, sinusoids
+from jaxrnn.models.transformer import EncoderLayer, check_width, sinusoids
 
 
 class _Layers(nnx.Module):
@@ -48,11 +48,7 @@ class TransformerNetwork:
     heads: int
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % self.heads or self.width % 2:
-            raise ValueError(
-                f"a transformer's width must be even and a multiple of its heads, got "
-                f"{self.width} and {self.heads} heads"
-            )
+        check_width(self.width, self.heads)
 
     @cached_property
     def graph(self) -> nnx.GraphDef:

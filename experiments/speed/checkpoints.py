@@ -17,6 +17,7 @@ import tyro
 from experiments.language_model.config import PRESETS
 from experiments.language_model.task import make_task
 from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.command import refusals
 from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.saved_step import read_step
 from jaxrnn.training.step import make_mesh, place_batch, place_state
@@ -35,7 +36,7 @@ class Options:
 
 def main() -> None:
     options = tyro.cli(Options)
-    with tempfile.TemporaryDirectory() as folder:
+    with refusals(), tempfile.TemporaryDirectory() as folder:
         slow_down(options, Path(folder) / "char")
         per_100_mb(Path(folder) / "large")
 

@@ -74,8 +74,9 @@ def to_torch(recurrence: Recurrence, params: Any) -> dict[str, np.ndarray]:
 
     A cell is one layer, a `Stack` several, a `Bidirectional` that concatenates two
     directions. The whole bias is in `bias_ih`, and `bias_hh` is zero but for the GRU's
-    b_hn, so `from_torch` gives back exactly `params`. Raises ValueError for what
-    PyTorch has no module for.
+    b_hn, so `from_torch` gives back exactly `params`. PyTorch takes no bfloat16 from
+    NumPy: give it `w.astype("float32")`, which `load_state_dict` casts to the module's
+    dtype. Raises ValueError for what PyTorch has no module for.
     """
     state = torch_arrays(recurrence, params)
     return {key: np.array(w, order="C") for key, w in state.items()}
@@ -118,9 +119,13 @@ def _read_layer(
     for direction in DIRECTIONS:
         suffix = f"_l{number}{direction}"
         keys = [key for key in state if key.endswith(suffix)]
-        if keys:
-            weights = {k.removesuffix(suffix): as_array(state.pop(k)) for k in keys}
-            directions.append(_read(weights, activation))
+        if not keys:
+            continue
+        for needed in ("weight_ih" + suffix, "weight_hh" + suffix):
+            if needed not in keys:
+                raise ValueError(f"no {needed} among the keys {sorted(keys)}")
+        weights = {k.removesuffix(suffix): as_array(state.pop(k)) for k in keys}
+        directions.append(_read(weights, activation))
     if len(directions) == 1:
         return directions[0]
     (forward, backward), params = zip(*directions, strict=True)

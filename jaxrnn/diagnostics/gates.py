@@ -9,6 +9,8 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.diagnostics.over_time import walk
+from jaxrnn.slower import Slower
+from jaxrnn.wrapper import cells_of
 
 
 @partial(jax.jit, static_argnames="cell")
@@ -80,10 +82,19 @@ def horizons(
     """How long each unit of a cell remembers on xs `[T, ..., D]`, in steps: `[H]`, the
     `memory_horizon` of its gate "forget"; `[0]` for a recurrence that has none of its own.
     """
-    if not isinstance(cell, Cell) or type(cell).gates is Cell.gates:
+    if not _has_gates(cell):
         return jnp.zeros(0)
     gates = gate_values(cell, params, xs, mask=mask)
     return memory_horizon(gates["forget"], mask) if "forget" in gates else jnp.zeros(0)
+
+
+def _has_gates(recurrence: Recurrence) -> bool:
+    """Whether it is a cell that shows gates, seen through what is around it."""
+    if not isinstance(recurrence, Cell):
+        return False
+    cells = list(cells_of(recurrence))
+    slower = any(isinstance(cell, Slower) for cell in cells)
+    return not slower and type(cells[-1]).gates is not Cell.gates
 
 
 def _mean(values: Array, mask: Array | None) -> Array:

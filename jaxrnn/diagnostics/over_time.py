@@ -12,6 +12,10 @@ from jaxrnn.cell import Recurrence
 from jaxrnn.strategies.select import select
 from jaxrnn.unroll import unroll
 
+# How many rows of a Jacobian go back through time together: each holds a gradient as
+# large as the carries of all steps, and one by one they take twice as long.
+OUTPUTS_AT_ONCE = 16
+
 
 class Walk(NamedTuple):
     """What passed through a recurrence, step by step."""
@@ -74,7 +78,7 @@ def state_norms(
     Arguments and errors are those of `walk`.
     """
     leaving = walk(recurrence, params, xs, carry, mask=mask, reset=reset).leaving
-    return jax.tree.map(lambda leaf: _norm([leaf], xs.ndim - 1), leaving)
+    return jax.tree.map(lambda leaf: jnp.sqrt(_squares([leaf], xs.ndim - 1)), leaving)
 
 
 @partial(jax.jit, static_argnames=("recurrence", "loss"))
@@ -107,15 +111,22 @@ def gradient_by_lag(
         return pushed.ys if loss is None else loss(pushed.ys)
 
     value, pull = jax.vjp(measured, jax.tree.map(jnp.zeros_like, passed.entering))
+
+    def reached(seed: Array) -> Array:
+        leaves = jax.tree.leaves(pull(seed))
+        # Leaves that count steps have no derivative.
+        return _squares([leaf for leaf in leaves if _differentiable(leaf)], xs.ndim - 1)
+
     if loss is None:
         last = (valid & (lags == 0))[..., None]
-        unit = jnp.eye(recurrence.output_size, dtype=value.dtype)
-        gradients = [pull(jnp.where(last, y, jnp.zeros_like(value)))[0] for y in unit]
+        squares = jax.lax.map(
+            lambda unit: reached(jnp.where(last, unit, jnp.zeros_like(value))),
+            jnp.eye(recurrence.output_size, dtype=value.dtype),
+            batch_size=OUTPUTS_AT_ONCE,
+        ).sum(axis=0)
     else:
-        gradients = [pull(jnp.ones_like(value))[0]]
-    # Leaves that count steps have no derivative.
-    leaves = [leaf for leaf in jax.tree.leaves(gradients) if _differentiable(leaf)]
-    return _by_lag(_norm(leaves, xs.ndim - 1), lags, valid)
+        squares = reached(jnp.ones_like(value))
+    return _by_lag(jnp.sqrt(squares), lags, valid)
 
 
 def _by_lag(norms: Array, lags: Array, valid: Array) -> Array:
@@ -128,13 +139,13 @@ def _by_lag(norms: Array, lags: Array, valid: Array) -> Array:
     return empty.at[(to, *rows)].set(norms)[:length]
 
 
-def _norm(leaves: list[Array], kept: int) -> Array:
-    """Over all leaves and all but the first `kept` axes."""
+def _squares(leaves: list[Array], kept: int) -> Array:
+    """Their sum over all leaves and all but the first `kept` axes."""
     squares = [
         jnp.sum(jnp.square(jnp.abs(leaf)), axis=tuple(range(kept, leaf.ndim)))
         for leaf in leaves
     ]
-    return jnp.sqrt(sum(squares[1:], squares[0]))
+    return sum(squares[1:], squares[0])
 
 
 def _differentiable(leaf: Array) -> bool:

@@ -181,6 +181,13 @@ class Attending(Recurrence[Any, Any]):
             memory=None,
         )
 
+    def with_noise(
+        self, params: Any, key: Array, length: int, batch_shape: tuple[int, ...] = ()
+    ) -> AttendingParams:
+        cell, attention, memory = params
+        noisy = self.cell.with_noise(cell, key, length, batch_shape)
+        return AttendingParams(noisy, attention, memory)
+
     def reading(self, params: Any, memory: Memory) -> AttendingParams:
         """The params of a pass over time that reads `memory`."""
         cell, attention, _ = params
@@ -216,7 +223,8 @@ class AttendBefore(Attending, Cell[Any, AttendBeforeCarry]):
         context = attention(query = y of the step before)
         y = cell([x, context])                                       output = [y, context]
 
-    The cell, which may be a Stack, takes D + M features.
+    The cell, which may be a Stack, takes D + M features. It steps within the loop, so noise
+    that differs from step to step, such as Zoneout's, raises its ValueError.
     """
 
     @property

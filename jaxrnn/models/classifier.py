@@ -9,7 +9,6 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
-from jaxrnn.unroll import unroll
 
 
 class Classifier(nnx.Module):
@@ -86,7 +85,9 @@ class Classifier(nnx.Module):
         dropped = jax.random.bernoulli(key_words, self.word_dropout, tokens.shape)
         xs = self.embedding(jnp.where(dropped, self.unknown, tokens))
         for layer, layer_key in zip(self.layers, keys, strict=True):
-            xs = self._noisy(layer, xs, mask, layer_key)
+            key_noise, key_dropout = jax.random.split(layer_key)
+            xs = self.dropout_over_time(xs, rngs=key_dropout)
+            _, xs = layer(xs, mask=mask, key=key_noise)
         pooled = self.pooling(xs, mask)
         return self.output(self.dropout(pooled, rngs=key_pooled))
 
@@ -96,10 +97,3 @@ class Classifier(nnx.Module):
         for layer in self.layers:
             _, xs = layer(xs, mask=mask)
         return xs
-
-    def _noisy(self, layer: RNN, xs: Array, mask: Array, key: Array) -> Array:
-        key, key_dropout = jax.random.split(key)
-        xs = self.dropout_over_time(xs, rngs=key_dropout)
-        recurrence = layer.recurrence
-        params = recurrence.with_noise(layer.arrays(), key, len(xs), xs.shape[1:-1])
-        return unroll(recurrence, params, xs, mask=mask)[1]

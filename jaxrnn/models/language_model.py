@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.noise import noise_key
 
 
 class LanguageModel(nnx.Module):
@@ -20,8 +21,9 @@ class LanguageModel(nnx.Module):
         logits = y W + b
 
     `model(tokens, carry=None, *, key=None) -> (carry, logits)` with tokens `[T, ...]` int,
-    logits `[T, ..., V]`, and the carry a tuple, one entry a layer. Dropout happens only if
-    a `key` is given. `reset` and `mask` `[T, ...]` are those of `unroll`.
+    logits `[T, ..., V]`, and the carry a tuple, one entry a layer. Dropout, and the noise
+    of the layers themselves, such as WeightDrop, happen only if a `key` is given. `reset`
+    and `mask` `[T, ...]` are those of `unroll`.
 
     layers: the recurrences, from the embedding upwards.
     dropout: the share of features dropped.
@@ -99,7 +101,8 @@ class LanguageModel(nnx.Module):
         xs = self._drop(self.embedding(tokens), keys[0])
         after = []
         for layer, before, layer_key in zip(self.layers, carries, keys[1:], strict=True):
-            before, xs = layer(xs, before, mask=mask, reset=reset)
+            noise = noise_key(layer_key)
+            before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
             xs = self._drop(xs, layer_key)
             after.append(before)
         return tuple(after), self.logits(xs)

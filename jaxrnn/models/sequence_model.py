@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.noise import noise_key
 
 
 class SequenceModel(nnx.Module):
@@ -18,9 +19,10 @@ class SequenceModel(nnx.Module):
         output = y W + b
 
     `model(xs, carry=None, *, key=None) -> (carry, outputs)` with xs `[T, ..., D]`, outputs
-    `[T, ..., output_size]`, and the carry a tuple, one entry a layer. Dropout happens only
-    if a `key` is given, with a mask for every time step (Zaremba et al. 2014). `reset` and
-    `mask` `[T, ...]` are those of `unroll`.
+    `[T, ..., output_size]`, and the carry a tuple, one entry a layer. Dropout, with a mask
+    for every time step (Zaremba et al. 2014), and the noise of the layers themselves, such
+    as Zoneout, happen only if a `key` is given. `reset` and `mask` `[T, ...]` are those of
+    `unroll`.
 
     Raises ValueError without layers, if the sizes of neighbours differ, or if `dropout`,
     the share of features dropped, is out of range.
@@ -59,9 +61,11 @@ class SequenceModel(nnx.Module):
         carries = carry if carry is not None else (None,) * len(self.layers)
         after = []
         for number, (layer, before) in enumerate(zip(self.layers, carries, strict=True)):
-            before, xs = layer(xs, before, mask=mask, reset=reset)
-            if key is not None:
-                xs = self.dropout(xs, rngs=jax.random.fold_in(key, number))
+            layer_key = None if key is None else jax.random.fold_in(key, number)
+            noise = noise_key(layer_key)
+            before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
+            if layer_key is not None:
+                xs = self.dropout(xs, rngs=layer_key)
             after.append(before)
         return tuple(after), self.output(xs)
 

@@ -37,7 +37,8 @@ class Transformer(nnx.Module):
 
     It is called as a `Translator` is: `model(source, mask, tokens)` gives the logits
     `[T, B, V]` of the word after each of `tokens` `[T, B]`, with source `[S, B]` int and
-    its `mask` bool, not empty. Dropout happens only where a `key` is given.
+    its `mask` bool, not empty. Dropout happens only where a `key` is given. Raises
+    ValueError if `width`, D above, is odd or no multiple of `heads`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Transformer(nnx.Module):
         rngs: nnx.Rngs,
         dropout: float = 0.0,
     ):
+        check_width(width, heads)
         small = jax.nn.initializers.normal(width**-0.5)
         self.source_embedding = nnx.Embed(
             source_size, width, embedding_init=small, rngs=rngs
@@ -219,6 +221,15 @@ class FeedForward(nnx.Module):
         keys = _split(key, 2)
         inner = _drop(self.dropout, jax.nn.relu(self.widen(xs)), keys[0])
         return self.norm(xs + _drop(self.dropout, self.narrow(inner), keys[1]))
+
+
+def check_width(width: int, heads: int) -> None:
+    # As many sines as cosines tell the position.
+    if heads < 1 or width % heads or width % 2:
+        raise ValueError(
+            "a transformer's width must be even and a multiple of its heads, got "
+            f"{width} and {heads} heads"
+        )
 
 
 def sinusoids(places: Array, width: int) -> Array:

@@ -9,7 +9,10 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.mlstm import MLSTMCarry
 from jaxrnn.models.attention import Attending, Memory, Whole
+from jaxrnn.noise import noise_key
+from jaxrnn.slstm import SLSTMCarry
 from jaxrnn.unroll import unroll
 
 
@@ -31,13 +34,17 @@ class Translator(nnx.Module):
     `model(source, mask, tokens)` gives the logits `[T, B, V]` of the word after each of
     `tokens` `[T, B]`, with source `[S, B]` int and its `mask` bool. `encode`, `decode`
     and `step` are its parts. Dropout, of embeddings and of what enters the output layer,
-    happens only where a `key` is given.
+    and the noise of the recurrences themselves happen only where a `key` is given.
+
+    The summary starts what may take any value: of an SLSTM's carry that is h alone, of an
+    MLSTM's nothing, whose memories start empty.
 
     decoder: any recurrence (it then knows the source from its start alone: Sutskever et
         al. 2014), or an `AttendBefore` or `AttendAfter`. `Whole` attention reads the
         summary at every step (Cho et al. 2014).
 
-    Raises ValueError if the sizes do not fit.
+    Raises ValueError if the sizes do not fit, or if the decoder neither attends nor has a
+    carry that the summary may start.
     """
 
     def __init__(
@@ -67,9 +74,17 @@ class Translator(nnx.Module):
         )
         self.encoder = RNN(encoder, rngs=rngs)
         self.decoder = RNN(decoder, rngs=rngs)
+        carry = self.decoder.initial_carry()
+        free = jax.tree.leaves(_free(carry))
+        if not (isinstance(decoder, Attending) or any(free)):
+            raise ValueError(
+                f"{decoder} would know nothing of the source: it does not attend, and no "
+                "part of its carry may take any value"
+            )
         self.starts = nnx.List(
-            nnx.Linear(summary_size(encoder), a.shape[-1], rngs=rngs)
-            for a in _vectors(self.decoder.initial_carry())
+            nnx.Linear(summary_size(encoder), leaf.shape[-1], rngs=rngs)
+            for leaf, starts in zip(jax.tree.leaves(carry), free, strict=True)
+            if starts
         )
         self.readout = nnx.Linear(
             decoder.output_size + embedding_size, readout_size, rngs=rngs
@@ -86,7 +101,7 @@ class Translator(nnx.Module):
     def encode(self, source: Array, mask: Array, *, key: Array | None = None) -> Encoded:
         """Reads source sentences `[S, B]` as far as `mask` is True."""
         xs = self._drop(self.source_embedding(source), key)
-        last, ys = self.encoder(xs, mask=mask)
+        last, ys = self.encoder(xs, mask=mask, key=noise_key(key))
         summary = jnp.concatenate(_vectors(last, batch_axes=1), axis=-1)
 
         decoder = self.decoder.recurrence
@@ -111,27 +126,25 @@ class Translator(nnx.Module):
 
         forced `[T]` bool: where False, the model's own likeliest word takes the place of
         the token (scheduled sampling: Bengio et al. 2015), which puts the output layer
-        into the loop over time. None forces all of them, outside of any loop.
+        into the loop over time, where noise that differs from step to step, such as
+        Zoneout's, raises its ValueError. None forces all of them, outside of any loop.
         """
+        noisy = self.decoder.noisy(noise_key(key), len(tokens), tokens.shape[1:])
+        params = self.reading(encoded, noisy)
         if forced is not None:
-            return self._decode_sampled(encoded, tokens, forced, key)
+            return self._decode_sampled(params, encoded.carry, tokens, forced, key)
         keys = _split(key, 2)
         xs = self._drop(self.target_embedding(tokens), keys[0])
-        _, ys = unroll(self.decoder.recurrence, self.reading(encoded), xs, encoded.carry)
+        _, ys = unroll(self.decoder.recurrence, params, xs, encoded.carry)
         return self.logits(ys, xs, keys[1])
 
     def start(self, encoded: Encoded, length: int) -> Any:
         """The state before the first `step`, of `length` steps at most."""
         return encoded.carry
 
-    def step(
-        self, encoded: Encoded, carry: Any, tokens: Array, *, key: Array | None = None
-    ) -> tuple[Any, Array]:
+    def step(self, encoded: Encoded, carry: Any, tokens: Array) -> tuple[Any, Array]:
         """One step of `decode`: tokens `[B]` to the next carry and logits `[B, V]`."""
-        keys = _split(key, 2)
-        x = self._drop(self.target_embedding(tokens), keys[0])
-        carry, y = self.decoder.recurrence.step(self.reading(encoded), carry, x)
-        return carry, self.logits(y, x, keys[1])
+        return self._step(self.reading(encoded), carry, tokens, key=None)
 
     def attention(self, encoded: Encoded, tokens: Array) -> Array:
         """`[T, B, S]`: where the decoder looks when it has read each of `tokens`.
@@ -145,9 +158,13 @@ class Translator(nnx.Module):
         _, ys = unroll(decoder, params, self.target_embedding(tokens), encoded.carry)
         return decoder.weights(params, encoded.carry, ys)
 
-    def reading(self, encoded: Encoded) -> Any:
-        """The decoder's params for one pass over time, the memory among them."""
-        params, decoder = self.decoder.arrays(), self.decoder.recurrence
+    def reading(self, encoded: Encoded, noisy: Any = None) -> Any:
+        """The decoder's params for one pass over time, the memory among them.
+
+        noisy: those params with noise, which they are without if it is None.
+        """
+        decoder = self.decoder.recurrence
+        params = self.decoder.arrays() if noisy is None else noisy
         if isinstance(decoder, Attending):
             assert encoded.memory is not None
             return decoder.reading(params, encoded.memory)
@@ -158,8 +175,16 @@ class Translator(nnx.Module):
         read = jnp.tanh(self.readout(jnp.concatenate([ys, xs], axis=-1)))
         return self.output(self._drop(read, key))
 
+    def _step(
+        self, params: Any, carry: Any, tokens: Array, key: Array | None
+    ) -> tuple[Any, Array]:
+        keys = _split(key, 2)
+        x = self._drop(self.target_embedding(tokens), keys[0])
+        carry, y = self.decoder.recurrence.step(params, carry, x)
+        return carry, self.logits(y, x, keys[1])
+
     def _decode_sampled(
-        self, encoded: Encoded, tokens: Array, forced: Array, key: Array | None
+        self, params: Any, carry: Any, tokens: Array, forced: Array, key: Array | None
     ) -> Array:
         keys = None if key is None else jax.random.split(key, len(tokens))
 
@@ -167,23 +192,22 @@ class Translator(nnx.Module):
             carry, own = before
             token, is_forced, step_key = inputs
             token = jnp.where(is_forced, token, own)
-            carry, logits = self.step(encoded, carry, token, key=step_key)
+            carry, logits = self._step(params, carry, token, step_key)
             own = jnp.argmax(jax.lax.stop_gradient(logits), axis=-1)
             return (carry, own.astype(token.dtype)), logits
 
         # The first token has no word of the model's before it.
         forced = forced.at[0].set(True)
-        before = (encoded.carry, tokens[0])
-        return jax.lax.scan(step, before, (tokens, forced, keys))[1]
+        return jax.lax.scan(step, (carry, tokens[0]), (tokens, forced, keys))[1]
 
     def _start(self, summary: Array) -> Any:
-        """The decoder's carry: every vector in it a map of the summary of its own."""
+        """The decoder's carry: what is free in it, each a map of the summary of its own."""
         carry = self.decoder.initial_carry(summary.shape[:1])
-        leaves, structure = jax.tree.flatten(carry)
         maps = iter(self.starts)
-        return structure.unflatten(
-            jnp.tanh(next(maps)(summary)) if _is_vector(leaf, 1) else leaf
-            for leaf in leaves
+        return jax.tree.map(
+            lambda leaf, free: jnp.tanh(next(maps)(summary)) if free else leaf,
+            carry,
+            _free(carry, batch_axes=1),
         )
 
     def _drop(self, xs: Array, key: Array | None) -> Array:
@@ -209,6 +233,21 @@ def _check_memory(encoder: Recurrence, decoder: Recurrence) -> None:
             f"{decoder.attention} reads {decoder.attention.memory_size} features, the "
             f"encoder gives {size}"
         )
+
+
+def _free(carry: Any, batch_axes: int = 0) -> Any:
+    """Which leaves of a carry are vectors that may take any value."""
+
+    def mark(part: Any) -> Any:
+        # In units of exp(m), c and n must agree with it and with one another.
+        if isinstance(part, SLSTMCarry):
+            return SLSTMCarry(h=True, c=False, n=False, m=False)  # pyright: ignore
+        if isinstance(part, MLSTMCarry):
+            return MLSTMCarry(c=False, n=False, m=False)  # pyright: ignore
+        return _is_vector(part, batch_axes)
+
+    stabilised = (SLSTMCarry, MLSTMCarry)
+    return jax.tree.map(mark, carry, is_leaf=lambda part: isinstance(part, stabilised))
 
 
 def _vectors(carry: Any, batch_axes: int = 0) -> list[Any]:
