@@ -122,7 +122,13 @@ PRESETS: dict[str, tuple[str, Config]] = {
     ),
     "de-en-transformer": (
         "German to English on Multi30k, with a Transformer.",
-        replace(_DE_EN, run_dir=Path("runs/de-en-transformer"), **_TRANSFORMER),
+        replace(
+            _DE_EN,
+            run_dir=Path("runs/de-en-transformer"),
+            # Eight epochs at 5e-4 end 3.5 BLEU lower.
+            steps=10 * 234,
+            **_TRANSFORMER | {"learning_rate": 1e-3},
+        ),
     ),
     "en-es": (
         "English to Spanish on Tatoeba's pairs, with additive attention.",
