@@ -19,7 +19,12 @@ from jaxrnn.models.cells import make_cell
 from jaxrnn.training.data_files import text_digest
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.step import (
+    check_rows,
+    make_mesh,
+    make_train_step,
+    place_batch,
+)
 from jaxrnn.training.task import Task
 from jaxrnn.training.tokenizer import Tokenizer
 
@@ -100,6 +105,7 @@ def initial_state(
 
 def make_task(config: Config) -> Task:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
+    check_rows(config.batch_size, make_mesh())
     corpus = CORPORA[config.corpus](config.data)
     learned = " ".join(text for text, _ in corpus.splits["train"])
     tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)

@@ -30,7 +30,12 @@ from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.data_files import digest, text_digest
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import make_mesh, make_train_step, place_batch
+from jaxrnn.training.step import (
+    check_rows,
+    make_mesh,
+    make_train_step,
+    place_batch,
+)
 from jaxrnn.training.task import Evaluate, Task
 
 Model = Translator | Transformer
@@ -180,6 +185,7 @@ def make_task(config: Config) -> Task:
     always_forced = begun == ended == 1
     if config.model == "transformer" and not always_forced:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
+    check_rows(config.batch_size, make_mesh())
     pairs = read_pairs(config.corpus, config.data)
     languages = Languages.of(config, pairs["train"])
     train = Examples.of(pairs["train"], languages, config, config.longest)

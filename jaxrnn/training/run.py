@@ -20,7 +20,7 @@ from jaxrnn.training.progress import Progress, figures_shown
 from jaxrnn.training.run_directory import RunDirectory, write_json, write_text
 from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import LATER_LEAVES, TrainState, count
-from jaxrnn.training.step import make_mesh, place_batch, place_state
+from jaxrnn.training.step import make_mesh, place_state
 from jaxrnn.training.stop import StopRequest
 from jaxrnn.training.task import Task
 
@@ -35,8 +35,7 @@ class Run:
     """A context manager that holds the folder's lock and its checkpoints.
 
     Entering begins the run or goes on with the one in the folder, as the options say.
-    Raises ValueError if the folder holds another run, is locked, or cannot be restored,
-    or if the devices cannot share a batch evenly.
+    Raises ValueError if the folder holds another run, is locked, or cannot be restored.
     """
 
     def __init__(self, task: Task, options: Options) -> None:
@@ -54,7 +53,6 @@ class Run:
             self.store = stack.enter_context(CheckpointStore(self.directory.path))
             self.store.sweep()
             self.mesh = make_mesh()
-            place_batch(self.task.batch(0), self.mesh)  # refuses one that does not fit
             self.state = place_state(self.task.state, self.mesh)
             self._like = jax.tree.map(as_struct, self.state)
             self._go_on()

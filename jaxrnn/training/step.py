@@ -31,7 +31,7 @@ def place_state(state: TrainState, mesh: Mesh) -> TrainState:
     Raises ValueError if the devices cannot share the rows evenly.
     """
     for leaf in jax.tree.leaves(state.carry):
-        _check_rows(leaf.shape[0], mesh)
+        check_rows(leaf.shape[0], mesh)
     return jax.tree.map(spread, state, state_shardings(state, mesh))
 
 
@@ -51,13 +51,14 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
 
     def place(array):
         axes = ("data",) if array.ndim == 1 else (None, "data")
-        _check_rows(array.shape[len(axes) - 1], mesh)
+        check_rows(array.shape[len(axes) - 1], mesh)
         return spread(array, NamedSharding(mesh, PartitionSpec(*axes)))
 
     return jax.tree.map(place, batch)
 
 
-def _check_rows(rows: int, mesh: Mesh) -> None:
+def check_rows(rows: int, mesh: Mesh) -> None:
+    """Raises ValueError if the devices cannot share the rows of a batch evenly."""
     if rows % mesh.size:
         raise ValueError(
             f"a batch of {rows} rows cannot be split evenly over {mesh.size} devices"
