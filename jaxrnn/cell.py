@@ -153,6 +153,14 @@ class Cell(Recurrence[Params, Carry]):
         """
         return params, xs
 
+    def widen(self, carry: Carry) -> Carry:
+        """The carry as the loop over time holds it; `unroll` narrows it at the end.
+
+        Wider than the parameters where rounding at every step would lose what a cell
+        accumulates; `recur` takes and returns either, with y in the parameters' dtype.
+        """
+        return carry
+
     @abc.abstractmethod
     def project(self, params: Params, x: Any) -> Any:
         """x `[..., D]` to u: what of the step needs no past."""

@@ -3,6 +3,7 @@
 import abc
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -24,9 +25,12 @@ class LinearCell(Cell[Params, Carry]):
     `associative` strategy composes them for all time steps in parallel. `project` returns
     an `Affine`, so that the loop of the other strategies has nothing else to do.
 
-    a, b and h have float32 or wider inside a step, because a decay of 0.999 is 1 in
+    a, b and h have float32 or wider within a call, because a decay of 0.999 is 1 in
     bfloat16; the carry between calls and y have the dtype of the parameters.
     """
+
+    def widen(self, carry: Carry) -> Carry:
+        return jax.tree.map(widen, carry)
 
     @abc.abstractmethod
     def project(self, params: Params, x: Array) -> Affine:
@@ -46,7 +50,7 @@ class LinearCell(Cell[Params, Carry]):
 
     def recur(self, params: Params, carry: Carry, u: Affine) -> tuple[Carry, Array]:
         carry = self.pack(u.a * self.unpack(carry) + u.b, like=carry)
-        return carry, self.read(params, carry, u.rest)
+        return carry, self.read(params, narrow(carry, params), u.rest)
 
     def gates(self, params: Params, carry: Carry, u: Affine, r: None) -> dict[str, Array]:
         return {"forget": jnp.abs(u.a)}
@@ -55,6 +59,14 @@ class LinearCell(Cell[Params, Carry]):
 def widen(x: Array) -> Array:
     """x in float32, or as it is where it is wider."""
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
+def narrow(carry: Carry, params: Any) -> Carry:
+    """What a cell widened, in the dtype of `params` again."""
+    dtype = jax.tree.leaves(params)[0].dtype
+    return jax.tree.map(
+        lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), carry
+    )
 
 
 class LinearCarry(NamedTuple):

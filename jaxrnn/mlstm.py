@@ -95,6 +95,9 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
             m=jnp.zeros(shape, dtype),
         )
 
+    def widen(self, carry: MLSTMCarry) -> MLSTMCarry:
+        return jax.tree.map(widen, carry)
+
     def project(self, params: MLSTMParams, x: Array) -> MLSTMInput:
         q, k, v, o = jnp.split(widen(x @ params.w_x + params.b), 4, axis=-1)
         i, f = jnp.split(widen(x @ params.w_gate + params.b_gate), 2, axis=-1)
@@ -120,7 +123,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         value = jnp.einsum("...k,...kv->...v", u.q, c)
         h = _normalise(value, jnp.sum(u.q * n, axis=-1), m)
         y = u.o * h.reshape(u.o.shape)
-        return _narrow(MLSTMCarry(c, n, m), carry), y.astype(carry.c.dtype)
+        return _like(carry, MLSTMCarry(c, n, m)), y.astype(params.b.dtype)
 
     def chunk(
         self,
@@ -175,7 +178,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
             n=keep[..., -1, :] * n + jnp.sum(written, axis=-2),
             m=m[..., -1],
         )
-        return _narrow(last, carry), y.astype(carry.c.dtype)
+        return _like(carry, last), y.astype(params.b.dtype)
 
     def gates(
         self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput, r: None
@@ -203,5 +206,5 @@ def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
     return select(sound, log_weight, jnp.full_like(log_weight, jnp.nan)), *contained
 
 
-def _narrow(carry: MLSTMCarry, like: MLSTMCarry) -> MLSTMCarry:
-    return jax.tree.map(lambda a, b: a.astype(b.dtype), carry, like)
+def _like(before: MLSTMCarry, after: MLSTMCarry) -> MLSTMCarry:
+    return jax.tree.map(lambda a, b: b.astype(a.dtype), before, after)

@@ -58,6 +58,9 @@ class Slower(Wrapper):
             jnp.zeros(batch_shape, jnp.int32),
         )
 
+    def widen(self, carry: SlowerCarry) -> SlowerCarry:
+        return carry._replace(cell=self.cell.widen(carry.cell))
+
     def mix(self, params: SlowerParams, carry: SlowerCarry) -> Any:
         return super().mix(params, carry.cell)
 

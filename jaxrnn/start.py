@@ -14,7 +14,7 @@ from jaxrnn.wrapper import Wrapper
 
 class LearnedStartParams(NamedTuple):
     cell: Any
-    start: Any  # the carry before the first step, without batch axes
+    start: Any  # the first carry, without batch axes; None in place of what counts steps
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,25 @@ class LearnedStart(Wrapper):
         carry_0 = start                       and again at each reset
 
     All rows of a batch share `start`, which is the cell's own initial carry when `init`
-    gives it. Equations and shapes are the cell's. Raises ValueError if `cell` is not a
-    cell.
+    gives it; what counts steps (a Slower's age) stays the cell's own. Equations and shapes
+    are the cell's. Raises ValueError if `cell` is not a cell.
     """
 
     cell: Cell
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LearnedStartParams:
         params = self.cell.init(key, dtype)
-        return LearnedStartParams(params, self.cell.initial_carry(params))
+        start = jax.tree.map(
+            lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else None,
+            self.cell.initial_carry(params),
+        )
+        return LearnedStartParams(params, start)
 
     def initial_carry(
         self, params: LearnedStartParams, batch_shape: tuple[int, ...] = ()
     ) -> Any:
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params.start
-        )
+        def learned(own: Array, start: Array | None) -> Array:
+            return own if start is None else jnp.broadcast_to(start, own.shape)
+
+        own = self.cell.initial_carry(params.cell, batch_shape)
+        return jax.tree.map(learned, own, params.start)

@@ -165,9 +165,13 @@ def _cell_over_time(
             cell, params, start, carry, inputs, mask, reset, reverse
         )
 
+    narrow, start, carry = carry, cell.widen(start), cell.widen(carry)
     if checkpoint_every is None:
-        return run(carry, (inputs, mask, reset))
-    return in_segments(run, checkpoint_every, carry, (inputs, mask, reset), reverse)
+        carry, ys = run(carry, (inputs, mask, reset))
+    else:
+        per_step = (inputs, mask, reset)
+        carry, ys = in_segments(run, checkpoint_every, carry, per_step, reverse)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), carry, narrow), ys
 
 
 def _check_inputs(

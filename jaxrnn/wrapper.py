@@ -61,6 +61,9 @@ class Wrapper(Cell[Any, Any]):
         inner, inputs = self.cell.prepare(params.cell, xs)
         return params._replace(cell=inner), inputs
 
+    def widen(self, carry: Any) -> Any:
+        return self.cell.widen(carry)
+
     def project(self, params: Any, x: Any) -> Any:
         return self.cell.project(params.cell, x)
 

@@ -83,6 +83,21 @@ def test_a_learned_start_begins_as_the_cells_own():
 
 
 @pytest.mark.parametrize("strategy", ["scan", "fused"])
+def test_a_learned_start_leaves_alone_what_counts_steps(strategy):
+    cell = LearnedStart(Slower(LSTM(D, 3), 2))
+    params = cell.init(jax.random.key(0))
+    assert params.start.age is None
+
+    def loss(params):
+        return jnp.sum(unroll(cell, params, inputs(), strategy=strategy)[1] ** 2)
+
+    slopes = jax.jit(jax.grad(loss))(params)
+    assert np.all(np.asarray(slopes.start.cell.h) != 0)
+    carry = cell.initial_carry(params, (B,))
+    np.testing.assert_array_equal(carry.age, np.zeros(B, np.int32))
+
+
+@pytest.mark.parametrize("strategy", ["scan", "fused"])
 def test_gradients_reach_a_learned_start_from_every_sequence(strategy):
     cell = LearnedStart(LSTM(D, 3))
     params = cell.init(jax.random.key(0))

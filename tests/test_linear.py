@@ -7,7 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrnn import LRU, LSTM, MLSTM, RGLRU, MinGRU, MinLSTM, Stack, explain, unroll
+from jaxrnn import (
+    LRU,
+    LSTM,
+    MLSTM,
+    RGLRU,
+    LearnedStart,
+    MinGRU,
+    MinLSTM,
+    Slower,
+    Stack,
+    explain,
+    unroll,
+)
+from jaxrnn.minrnn import MinGRUParams
 from jaxrnn.rglru import clipped_sqrt
 from jaxrnn.strategies import chunkwise
 
@@ -211,15 +224,39 @@ def test_extreme_inputs_over_4096_steps_leave_values_and_gradients_finite(cell, 
 
 
 @every_cell
-def test_bfloat16_keeps_a_slow_decay_within_a_sequence(cell):
-    """Both ways compute in float32 inside, and only the parallel one between steps too."""
+@pytest.mark.parametrize("in_parallel", [True, False])
+def test_bfloat16_keeps_a_slow_decay_within_a_sequence(cell, in_parallel):
     params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), noisy_params(cell))
     xs = inputs(cell, 100, dtype=jnp.bfloat16)
-    carry, ys = unroll(cell, params, xs, strategy=parallel(cell))
+    strategy = parallel(cell) if in_parallel else "scan"
+    carry, ys = unroll(cell, params, xs, strategy=strategy)
     assert {a.dtype for a in jax.tree.leaves((carry, ys))} == {jnp.dtype(jnp.bfloat16)}
     wide = jax.tree.map(lambda a: a.astype(jnp.float32), params)
     _, want = unroll(cell, wide, xs.astype(jnp.float32), strategy="scan")
     np.testing.assert_allclose(ys.astype(jnp.float32), want, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 1000])
+@pytest.mark.parametrize("wrap", [LearnedStart, partial(Slower, every=1)])
+def test_bfloat16_adds_up_what_each_single_step_rounds_away(wrap, checkpoint_every):
+    """From 0.125 on h + 0.0004 is h, in a loop that rounds it at every step."""
+    cell = wrap(MinGRU(2, 3))
+    params = cell.init(jax.random.key(0), jnp.bfloat16)
+    bias = jnp.repeat(jnp.array([-7.0, 0.0], jnp.bfloat16), 3)
+    weights = MinGRUParams(jnp.zeros((2, 6), jnp.bfloat16), bias)
+    carry, ys = unroll(
+        cell,
+        params._replace(cell=weights),
+        jnp.zeros((8000, 2), jnp.bfloat16),
+        strategy="scan",
+        checkpoint_every=checkpoint_every,
+    )
+    kept = sigmoid(7.0) ** 8000
+    np.testing.assert_allclose(np.asarray(ys[-1], float), 0.5 * (1 - kept), rtol=0.01)
+    types = jax.tree.map(jnp.result_type, (carry, ys))
+    assert types == jax.tree.map(
+        jnp.result_type, (cell.initial_carry(params), jnp.zeros((), jnp.bfloat16))
+    )
 
 
 def test_min_lstm_with_both_gates_closed_divides_no_zero_by_zero():

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell
-from jaxrnn.linear import LinearCell
+from jaxrnn.linear import LinearCell, narrow
 from jaxrnn.strategies.select import select
 
 WHY = "its steps compose, so all of time takes log2(T) parallel rounds"
@@ -53,7 +53,7 @@ def over_time(
     fresh = None if reset is None else reset[..., None]
     _, h, _ = jax.lax.associative_scan(_compose, (a, b, fresh), reverse=reverse)
     carries = cell.pack(h, like=carry)
-    ys = cell.read(params, carries, rest)
+    ys = cell.read(params, narrow(carries, params), rest)
     last = jax.tree.map(lambda h: h[0 if reverse else -1], carries)
     return last, select(mask, ys, jnp.zeros_like(ys))
 
