@@ -90,6 +90,7 @@ def test_cross_entropy_still_moves_an_output_that_squared_error_has_lost():
     by_squares = jax.grad(lambda z: squared.judge(z, example).loss)(lost)
     assert jnp.max(jnp.abs(by_squares)) < 1e-9
     crossed = EmbeddedReber(size=4, pairs=1, cross_entropy=True)
+    assert (squared.unit, crossed.unit) == ("half squared error", "nats/string")
     by_nats = jax.grad(lambda z: crossed.judge(z, example).loss)(lost)
     wanted = jnp.where(scored, jax.nn.sigmoid(lost) - following, 0.0)
     np.testing.assert_allclose(by_nats, wanted, atol=1e-6)
@@ -449,6 +450,7 @@ def test_a_run_interrupted_and_gone_on_with_has_the_bits_of_a_whole_one(
         for name in ("whole", "parts")
     )
     assert whole["step"] == 6 and whole["valid_solved"] == 0
+    assert whole["unit"] == "half squared error"
     assert whole["state_sha256"] == parts["state_sha256"]
 
     attending = "--cell", "transformer", "--run-dir", tmp_path / "attending"

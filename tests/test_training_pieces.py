@@ -443,12 +443,12 @@ def test_a_log_is_cut_back_to_a_step_and_loses_an_unfinished_line(tmp_path):
 )
 def test_the_picture_of_any_run_is_a_png(tmp_path, rows):
     MetricsLog(tmp_path / "metrics.jsonl").write(rows)
-    plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "character")
+    plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "nats/character")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(capsys):
-    with Progress(40, 10, 100, "character", seconds=5.0) as progress:
+    with Progress(40, 10, 100, "nats/character", seconds=5.0) as progress:
         progress.training(20, np.log(4), 1e-3)
         progress.evaluation(20, {"loss": np.log(8)}, True)
         progress.say("done")
@@ -468,7 +468,7 @@ def test_progress_on_a_terminal_is_one_bar(capsys, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Progress(40, 10, 100, "word") as progress:
+    with Progress(40, 10, 100, "nats/word") as progress:
         progress.training(20, np.log(90), 1e-3)
     assert "20/40" in terminal.getvalue()
     assert "perplexity 90.00" in terminal.getvalue()
@@ -476,10 +476,10 @@ def test_progress_on_a_terminal_is_one_bar(capsys, monkeypatch):
 
 
 def test_a_loss_is_told_as_the_field_tells_it():
-    assert quality(np.log(2), "byte") == "1.000 bits/byte"
-    assert quality(np.log(120), "word") == "perplexity 120.00"
-    assert quality(1e9, "word").startswith("perplexity 1")
-    assert quality(1.0, "sentence") == ""
+    assert quality(np.log(2), "nats/byte") == "1.000 bits/byte"
+    assert quality(np.log(120), "nats/word") == "perplexity 120.00"
+    assert quality(1e9, "nats/word").startswith("perplexity 1")
+    assert quality(1.0, "nats/sentence") == ""
 
 
 # The run directory.

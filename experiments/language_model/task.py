@@ -75,7 +75,7 @@ def make_task(config: Config) -> Task:
         batch=lanes["train"].batch,
         evaluate=make_evaluate(graph, lanes["valid"]),
         test=make_evaluate(graph, lanes["test"]) if "test" in lanes else None,
-        unit=config.tokens,
+        unit=f"nats/{config.tokens}",
         tokens_per_step=config.batch_size * config.sequence_length,
         plateau=optimiser.plateau,
         fingerprint={

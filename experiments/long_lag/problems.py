@@ -40,6 +40,7 @@ class Problem(abc.ABC):
 
     input_size: int
     output_size: int
+    unit: str  # of the loss
 
     @abc.abstractmethod
     def draw(self, key: Array, trial: Array) -> Example:
@@ -61,6 +62,7 @@ class Squared(Problem):
     scored step."""
 
     bound: float
+    unit = "half squared error"
 
     def outputs(self, z: Array) -> Array:
         return jax.nn.sigmoid(z)
@@ -94,6 +96,10 @@ class EmbeddedReber(Squared):
     cross_entropy: bool = False
     input_size = output_size = len(SYMBOLS)
     bound = 1.0
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "nats/string" if self.cross_entropy else super().unit
 
     @cached_property
     def examples(self) -> Example:
@@ -352,6 +358,7 @@ class BaiAdding(Problem):
 
     lag: int
     input_size, output_size = 2, 1
+    unit = "squared error"
 
     def draw(self, key: Array, trial: Array) -> Example:
         value_key, place_key = jax.random.split(key)
@@ -377,6 +384,7 @@ class BaiCopy(Problem):
 
     lag: int
     input_size, output_size = 1, 10
+    unit = "nats/step"
     length = 10
 
     def draw(self, key: Array, trial: Array) -> Example:

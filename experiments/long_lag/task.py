@@ -152,7 +152,7 @@ def make_task(config: Config) -> Task:
         batch=lambda step: (),  # sequences are drawn where they are learned from
         evaluate=make_evaluate(config, criterion, examine),
         test=make_test(config, examine),
-        unit="sequence",
+        unit=problem.unit,
         tokens_per_step=config.trials * config.updates_per_step * config.batch_size,
     )
 

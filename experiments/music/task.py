@@ -73,7 +73,7 @@ def make_task(config: Config) -> Task:
         batch=lambda step: as_batch(parts, buckets.batch(step)),
         evaluate=evaluate,
         test=test,
-        unit="frame",
+        unit="nats/frame",
         tokens_per_step=sum(len(part) - 1 for part in parts) // buckets.steps_per_epoch,
         plateau=optimiser.plateau,
         fingerprint={"data_sha256": digest(_as_bytes(splits))},

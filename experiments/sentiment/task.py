@@ -126,7 +126,7 @@ def make_task(config: Config) -> Task:
         batch=texts["train"].batch,
         evaluate=lambda params: measure(params, texts["valid"]),
         test=lambda params: measure(params, texts["test"]),
-        unit="sentence",
+        unit="nats/sentence",
         decides="error",
         tokens_per_step=texts["train"].tokens_per_step,
         plateau=optimiser.plateau,

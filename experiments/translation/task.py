@@ -254,7 +254,7 @@ def data_digest(pairs: Mapping[str, Pairs]) -> str:
 
 
 def unit(config: Config) -> str:
-    return "word" if config.tokens == "word" else "token"
+    return "nats/word" if config.tokens == "word" else "nats/token"
 
 
 def before_each(target: Array) -> Array:

@@ -36,7 +36,7 @@ def plot_losses(metrics: Path, picture: Path, unit: str) -> None:
         axes.plot(
             steps, losses, color="tab:red", marker="o", markersize=3, label="validation"
         )
-    axes.set(xlabel="step", ylabel=f"nats per {unit}")
+    axes.set(xlabel="step", ylabel=unit)
     # Without the first training losses, which dwarf all else, and those of a run gone bad.
     if validation:
         axes.set_ylim(top=max(loss for _, loss in validation) * 1.15)

@@ -12,9 +12,9 @@ from jaxrnn.training.processes import is_first
 class Progress:
     """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
 
-    `unit` is what the loss is counted in, such as "character": characters and bytes are
-    shown as bits, words and tokens as perplexity. `seconds` were spent before. A context
-    manager. Of several processes the first one speaks.
+    `unit` is what the loss is counted in, such as "nats/character": characters and bytes
+    are shown as bits, words and tokens as perplexity. `seconds` were spent before. A
+    context manager. Of several processes the first one speaks.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ def loss_shown(loss: float, unit: str, digits: int) -> str:
 
 def quality(loss: float, unit: str) -> str:
     """A loss in nats as people of the field read it, nothing where they read nats."""
-    if unit in ("character", "byte"):
-        return f"{loss / math.log(2):.3f} bits/{unit}"
-    if unit in ("word", "token"):
+    if unit in ("nats/character", "nats/byte"):
+        return f"{loss / math.log(2):.3f} bits/{unit.removeprefix('nats/')}"
+    if unit in ("nats/word", "nats/token"):
         return f"perplexity {math.exp(min(loss, 700)):.2f}"
     return ""

@@ -114,7 +114,7 @@ class Run:
         result = {
             "step": int(state.step),
             "best_step": int(state.best_step),
-            "unit": f"nats/{task.unit}",
+            "unit": task.unit,
             "tokens_per_second": int(state.step) * task.tokens_per_step / self.seconds,
             "seconds": self.seconds,
             "skipped_steps": int(state.skipped),

@@ -22,7 +22,7 @@ class Task:
     batch: Callable[[int], Any]  # of step n + 1: arrays [T, B, ...], or [B]
     evaluate: Evaluate  # params -> validation figures, "loss" among them
     test: Evaluate | None  # params -> test figures, where there is a test set
-    unit: str  # what the losses are counted in, such as "character"
+    unit: str  # what the losses are counted in, such as "nats/character"
     tokens_per_step: int
     decides: str = "loss"  # the validation figure that is lowest where params are best
     plateau: optax.GradientTransformationExtraArgs | None = None
