@@ -455,9 +455,11 @@ def test_a_run_interrupted_and_gone_on_with_has_the_bits_of_a_whole_one(
 
     attending = "--cell", "transformer", "--run-dir", tmp_path / "attending"
     run(monkeypatch, *attending, "--steps", 2)
-    run_dirs = tuple(tmp_path / name for name in ("whole", "parts", "attending"))
+    run_dirs = tuple(tmp_path / name for name in ("whole", "attending"))
     draw_picture(run_dirs, tmp_path / "lag.png")
     assert (tmp_path / "lag.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="parts is a second run of lstm1997 at lag"):
+        draw_picture((*run_dirs, tmp_path / "parts"), tmp_path / "lag.png")
 
 
 def test_a_transformer_looks_back_only_and_tells_places_apart():

@@ -62,11 +62,14 @@ def success(learners: Learners) -> tuple[float, float]:
 
 
 def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
-    """Raises ValueError if a folder holds no run."""
+    """Raises ValueError if a folder holds no run, or two runs of one cell at one lag."""
     runs: dict[str, dict[int, Trained]] = defaultdict(dict)
     for path in run_dirs:
         run = load(path)
-        runs[run.config.cell][run.config.lag] = run
+        cell, lag = run.config.cell, run.config.lag
+        if lag in runs[cell]:
+            raise ValueError(f"{path} is a second run of {cell} at lag {lag}")
+        runs[cell][lag] = run
 
     figure, ((left, middle, right),) = new_figure(1, 3)
     reaches = {}
