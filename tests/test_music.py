@@ -32,6 +32,7 @@ from experiments.music.task import (
 from jaxrnn import LSTM, Elman, Residual, WeightDrop, unroll
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.metrics import read_metrics
+from jaxrnn.training.run_directory import write_json
 
 SMALL = Config(cell="elman", hidden_size=3, candidates=2, data=None)
 
@@ -418,6 +419,13 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch
     sys.argv += ["--frames", "6"]
     plot.main()
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+    config = json.loads((whole / "config.json").read_text())
+    write_json(whole / "config.json", config | {"data_sha256": "of other music"})
+    with pytest.raises(SystemExit) as ended:
+        plot.main()
+    assert ended.value.code == 2
+    assert f"the run in {whole} has of other music" in capsys.readouterr().err
 
 
 def test_the_reach_of_a_model_is_that_of_the_gradient_through_its_layers(music):

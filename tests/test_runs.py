@@ -224,7 +224,7 @@ def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, arena, fin
     moved.write_bytes(arena.text.read_bytes() + b"x")
     code, out, error = call(evaluate.main, run_dir, "--data", moved)
     assert (code, out, error.count("\n")) == (2, "", 1)
-    assert "the text has the SHA-256" in error
+    assert "the data have the SHA-256" in error
 
 
 def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, finished):

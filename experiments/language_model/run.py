@@ -9,7 +9,7 @@ from experiments.language_model.task import initial_state
 from experiments.language_model.text import read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.data_files import digest
-from jaxrnn.training.reopen import best_state, read_options
+from jaxrnn.training.reopen import best_state, check_data, read_options
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.tokenizer import Tokenizer
 
@@ -26,9 +26,5 @@ def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
 def read_text(path: Path, config: Config) -> dict[str, bytes]:
     """The text of a run; raises ValueError if it is not what the run was trained on."""
     splits = read_splits(config.data, config.split)
-    wanted = RunDirectory(path).read_config()["data_sha256"]
-    if digest(splits) != wanted:
-        raise ValueError(
-            f"the text has the SHA-256 {digest(splits)}, the run in {path} has {wanted}"
-        )
+    check_data(path, digest(splits))
     return splits

@@ -8,16 +8,23 @@ from flax import nnx
 
 from experiments.music.config import Config
 from experiments.music.pieces import Pieces, read_splits
-from experiments.music.task import all_batches, edges_over, initial_state, make_measure
+from experiments.music.task import (
+    all_batches,
+    data_digest,
+    edges_over,
+    initial_state,
+    make_measure,
+)
 from jaxrnn.models import SequenceModel
-from jaxrnn.training.reopen import best_state, read_options
+from jaxrnn.training.reopen import best_state, check_data, read_options
 
 
 def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:
-    """The best candidate of a run and the pieces it knows; raises ValueError if there is
-    none."""
+    """The best candidate of a run and the pieces it learned from; raises ValueError if
+    there is none, or if the pieces are others."""
     config = read_options(path, Config)
     splits = read_splits(config.data)
+    check_data(path, data_digest(splits))
     graph, like = initial_state(config)
     params = best_state(path, like).evaluated_params
     valid = all_batches(splits["valid"], config.batch_size, edges_over([splits["valid"]]))

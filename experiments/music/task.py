@@ -76,7 +76,7 @@ def make_task(config: Config) -> Task:
         unit="nats/frame",
         tokens_per_step=sum(len(part) - 1 for part in parts) // buckets.steps_per_epoch,
         plateau=optimiser.plateau,
-        fingerprint={"data_sha256": digest(_as_bytes(splits))},
+        fingerprint={"data_sha256": data_digest(splits)},
     )
 
 
@@ -182,9 +182,11 @@ def _nats(model: SequenceModel, batch: Batch, key: Array | None) -> Array:
     return jnp.sum(jnp.where(batch.mask, nats, 0))
 
 
-def _as_bytes(splits: dict[str, Pieces]) -> dict[str, bytes]:
-    return {
-        f"{name} {number}": piece.tobytes()
-        for name, pieces in splits.items()
-        for number, piece in enumerate(pieces)
-    }
+def data_digest(splits: dict[str, Pieces]) -> str:
+    return digest(
+        {
+            f"{name} {number}": piece.tobytes()
+            for name, pieces in splits.items()
+            for number, piece in enumerate(pieces)
+        }
+    )

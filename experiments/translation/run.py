@@ -7,7 +7,7 @@ from flax import nnx
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.task import Languages, Model, data_digest, initial_state
-from jaxrnn.training.reopen import best_state, read_options
+from jaxrnn.training.reopen import best_state, check_data, read_options
 from jaxrnn.training.run_directory import RunDirectory
 
 
@@ -24,10 +24,5 @@ def load(path: Path) -> tuple[Model, Languages, Config]:
 def read_test(path: Path, config: Config) -> Pairs:
     """The run's test pairs; raises ValueError if the data are not those of the run."""
     pairs = read_pairs(config.corpus, config.data)
-    wanted = RunDirectory(path).read_config()["data_sha256"]
-    given = data_digest(pairs)
-    if given != wanted:
-        raise ValueError(
-            f"the data have the SHA-256 {given}, the run in {path} has {wanted}"
-        )
+    check_data(path, data_digest(pairs))
     return pairs["test"]

@@ -30,6 +30,15 @@ def read_options(path: Path, kind: type[Config]) -> Config:
     return replace(options, data=data, run_dir=path)
 
 
+def check_data(path: Path, sha256: str) -> None:
+    """Raises ValueError if the run at `path` learned from data of another SHA-256."""
+    wanted = RunDirectory(path).read_config()["data_sha256"]
+    if sha256 != wanted:
+        raise ValueError(
+            f"the data have the SHA-256 {sha256}, the run in {path} has {wanted}"
+        )
+
+
 def best_state(path: Path, like: TrainState) -> TrainState:
     """The best state of the run at `path`, the newest one before its first evaluation.
 
