@@ -27,7 +27,13 @@ from experiments.long_lag.problems import (
     TwoSequences,
 )
 from experiments.long_lag.reber import SYMBOLS, embedded_string
-from experiments.long_lag.task import LEARN, make_network, make_problem, make_task
+from experiments.long_lag.task import (
+    LEARN,
+    make_examine,
+    make_network,
+    make_problem,
+    make_task,
+)
 from experiments.long_lag.train import main
 from experiments.long_lag.transformer import TransformerNetwork
 from jaxrnn import LSTM1997, unroll
@@ -419,6 +425,27 @@ def test_a_learning_rate_falls_to_the_last_step_and_not_before():
             rates.append(float(metrics["learning_rate"]))
             assert not np.array_equal(before, state.params.weights.w)
     np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)))
+
+
+def test_a_large_test_set_is_answered_in_parts(monkeypatch):
+    sizes = []
+
+    def spied(network, problem):
+        def examine(weights, examples):
+            sizes.append(examples.scored.shape[1])
+            return make_examine(network, problem)(weights, examples)
+
+        return examine
+
+    monkeypatch.setattr("experiments.long_lag.task.make_examine", spied)
+    config = replace(PRESETS["tiny"][1], test_sequences=600)
+    task = make_task(config)
+    got = task.test(task.state.params)
+    assert sizes == [256, 256, 88]
+    monkeypatch.setattr("experiments.long_lag.task.AT_ONCE", 600)
+    want = task.test(task.state.params)
+    assert sizes[3:] == [600]
+    assert got == pytest.approx(want, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["2a", "2b"])

@@ -20,6 +20,7 @@ from experiments.long_lag.problems import (
     BaiCopy,
     Distractors,
     EmbeddedReber,
+    Example,
     NoisySequences,
     Problem,
     Result,
@@ -37,9 +38,12 @@ from jaxrnn.training.task import Evaluate, Task
 START, LEARN, EXAMINE, TEST = range(4)
 
 Model = Network | TransformerNetwork
-# examine(weights, key, count) -> how each trial answers test sequences of its own,
-# leaves [trials, count]
-Examine = Callable[[Any, Array, int], Result]
+# draw(key, count) -> test sequences of each trial's own, leaves [trials, count, T, ...]
+Draw = Callable[[Array, int], Example]
+# examine(weights, examples) -> how each trial answers its own, leaves [trials, count]
+Examine = Callable[[Any, Example], Result]
+
+AT_ONCE = 256  # test sequences of each trial: a Transformer takes T^2 of memory for each
 
 
 class Learners(NamedTuple):
@@ -145,13 +149,16 @@ def make_task(config: Config) -> Task:
         params=Learners(weights, jnp.full(config.trials, -1, jnp.int32)),
         opt_state=jax.vmap(optimiser.transform.init)(weights),
     )
-    examine = make_examine(network, problem, config.trials)
+    draw, examine = make_draw(problem, config.trials), make_examine(network, problem)
+    test = make_test(config, draw, examine)
     return Task(
         state=state,
-        train_step=make_train_step(config, network, problem, criterion, optimiser, examine),
+        train_step=make_train_step(
+            config, network, problem, criterion, optimiser, draw, examine
+        ),
         batch=lambda step: (),  # sequences are drawn where they are learned from
-        evaluate=make_evaluate(config, criterion, examine),
-        test=make_test(config, examine),
+        evaluate=test if criterion is None else evaluate,
+        test=test,
         unit=problem.unit,
         tokens_per_step=config.trials * config.updates_per_step * config.batch_size,
     )
@@ -163,6 +170,7 @@ def make_train_step(
     problem: Problem,
     criterion: Criterion | None,
     optimiser: Optimiser,
+    draw: Draw,
     examine: Examine,
 ) -> TrainStep:
     """Returns the jitted `step(state, batch) -> (state, metrics)`: `updates_per_step`
@@ -198,7 +206,8 @@ def make_train_step(
         if isinstance(criterion, Examined):
             # Always the same sequences: on fresh ones a lucky draw would end a trial early.
             key = jax.random.fold_in(state.key, EXAMINE)
-            met = criterion.met(examine(state.params.weights, key, criterion.count))
+            examples = draw(key, criterion.count)
+            met = criterion.met(examine(state.params.weights, examples))
             state = _solved(state, met, first + config.updates_per_step)
         return state, jax.tree.map(lambda a: jnp.mean(a, axis=0), results)
 
@@ -229,54 +238,56 @@ def _solved(state: TrainState, met: Array, needed: Array) -> TrainState:
     return state._replace(params=state.params._replace(needed=after))
 
 
-def make_examine(network: Model, problem: Problem, trials: int) -> Examine:
-    """With test sequences that are the same for the same key."""
+def make_draw(problem: Problem, trials: int) -> Draw:
+    """Sequences that are the same for the same key."""
 
-    def one(weights: Any, key: Array, trial: Array, count: int) -> Result:
-        examples = problem.test_set(key, trial, count)
+    @partial(jax.jit, static_argnums=1)
+    def draw(key: Array, count: int) -> Example:
+        return jax.vmap(lambda key, trial: problem.test_set(key, trial, count))(
+            jax.random.split(key, trials), jnp.arange(trials)
+        )
+
+    return draw
+
+
+def make_examine(network: Model, problem: Problem) -> Examine:
+    def one(weights: Any, examples: Example) -> Result:
         zs = network(weights, jnp.moveaxis(examples.xs, 0, 1))
         return jax.vmap(problem.judge, in_axes=(1, 0))(zs, examples)
 
-    @partial(jax.jit, static_argnames="count")
-    def examine(weights: Any, key: Array, count: int) -> Result:
-        keys = jax.random.split(key, trials)
-        return jax.vmap(partial(one, count=count))(weights, keys, jnp.arange(trials))
-
-    return examine
+    return jax.jit(jax.vmap(one))
 
 
-def make_evaluate(
-    config: Config, criterion: Criterion | None, examine: Examine
-) -> Evaluate:
-    """Returns `evaluate(learners)`: the share of the trials that have not met the
-    criterion as the loss, and how many sequences the others needed; the loss on test
-    sequences where there is no criterion."""
-    if criterion is None:
-        return make_test(config, examine)
-
-    def evaluate(learners: Learners) -> dict[str, float]:
-        needed = np.asarray(learners.needed)
-        solved = needed[needed >= 0]
-        figures = {"loss": float(np.mean(needed < 0)), "solved": len(solved) / len(needed)}
-        if len(solved):
-            figures["sequences"] = float(np.mean(solved))
-            figures["fewest"], figures["most"] = float(min(solved)), float(max(solved))
-        return figures
-
-    return evaluate
+def evaluate(learners: Learners) -> dict[str, float]:
+    """The share of the trials that have not met the criterion as the loss, and how many
+    sequences the others needed."""
+    needed = np.asarray(learners.needed)
+    solved = needed[needed >= 0]
+    figures = {"loss": float(np.mean(needed < 0)), "solved": len(solved) / len(needed)}
+    if len(solved):
+        figures["sequences"] = float(np.mean(solved))
+        figures["fewest"], figures["most"] = float(min(solved)), float(max(solved))
+    return figures
 
 
-def make_test(config: Config, examine: Examine) -> Evaluate:
+def make_test(config: Config, draw: Draw, examine: Examine) -> Evaluate:
     """Returns `test(learners)`: the loss, the share of wrong answers and the mean error on
     the test set, of the trials that met the criterion, or of all if none did."""
     key = jax.random.fold_in(jax.random.key(config.seed), TEST)
 
     def test(learners: Learners) -> dict[str, float]:
-        results = examine(learners.weights, key, config.test_sequences)
+        examples = draw(key, config.test_sequences)
+
+        def answers(first: int) -> Result:
+            part = jax.tree.map(lambda leaf: leaf[:, first : first + AT_ONCE], examples)
+            return examine(learners.weights, part)
+
+        parts = map(answers, range(0, examples.scored.shape[1], AT_ONCE))
+        results = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
         solved = np.asarray(learners.needed) >= 0
         among = solved if np.any(solved) else np.ones_like(solved)
         return {
-            name: float(np.mean(np.asarray(values)[among]))
+            name: float(np.mean(values[among]))
             for name, values in results._asdict().items()
         }
 
