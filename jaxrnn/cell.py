@@ -126,15 +126,8 @@ class Cell(Recurrence[Params, Carry]):
     hidden_size: int  # H
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size"):
-            given = getattr(self, name)
-            size = _whole(given)
-            if size is None or size < 1:
-                raise ValueError(
-                    f"{type(self).__name__} needs {name} of 1 or more, got {given!r}"
-                )
-            if size is not given:  # a plain int prints, compares and is saved as JSON
-                object.__setattr__(self, name, size)
+        check_size(self, "input_size")
+        check_size(self, "hidden_size")
 
     @property
     def output_size(self) -> int:
@@ -191,12 +184,17 @@ class Cell(Recurrence[Params, Carry]):
         return self.recur(params, carry, self.project(params, x))
 
 
-def _whole(size: Any) -> int | None:
-    """An integer of any type as a plain one, None for anything else."""
+def check_size(cell: Cell, name: str) -> None:
+    """Raises ValueError if the field `name` is no integer of 1 or more, of any type."""
+    given = getattr(cell, name)
     try:
-        return None if isinstance(size, bool) else operator.index(size)
+        size = 0 if isinstance(given, bool) else operator.index(given)
     except TypeError:
-        return None
+        size = 0
+    if size < 1:
+        raise ValueError(f"{type(cell).__name__} needs {name} of 1 or more, got {given!r}")
+    if size is not given:  # a plain int prints, compares and is saved as JSON
+        object.__setattr__(cell, name, size)
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

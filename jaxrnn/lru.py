@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import zeros
+from jaxrnn.cell import check_size, zeros
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, LinearCell, widen
 
@@ -55,8 +55,8 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.state_size is not None and self.state_size < 1:
-            raise ValueError(f"LRU needs state_size of 1 or more, got {self.state_size}")
+        if self.state_size is not None:
+            check_size(self, "state_size")
         if not 0 <= self.r_min < self.r_max <= 1:
             raise ValueError(
                 f"LRU needs radii 0 <= r_min < r_max <= 1, got r_min {self.r_min} and "

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, check_size, zeros
 from jaxrnn.initial import uniform
 
 
@@ -64,7 +64,8 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.block_size < 1 or self.hidden_size % self.block_size:
+        check_size(self, "block_size")
+        if self.hidden_size % self.block_size:
             raise ValueError(
                 f"LSTM1997 needs a block_size that divides hidden_size "
                 f"{self.hidden_size}, got {self.block_size}"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, check_size
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import widen
 from jaxrnn.strategies.select import select
@@ -67,7 +67,8 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads < 1 or self.hidden_size % self.heads:
+        check_size(self, "heads")
+        if self.hidden_size % self.heads:
             raise ValueError(
                 f"MLSTM needs heads that divide hidden_size {self.hidden_size}, got "
                 f"{self.heads}"

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import squash
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, check_size, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 from jaxrnn.lstm import LSTMCarry
 
@@ -43,11 +43,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.projection_size, int) or self.projection_size < 1:
-            raise ValueError(
-                "ProjectedLSTM needs projection_size of 1 or more, got "
-                f"{self.projection_size!r}"
-            )
+        check_size(self, "projection_size")
 
     @property
     def output_size(self) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.cell import check_size
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, RealLinearCell, widen
 
@@ -55,7 +56,8 @@ class RGLRU(RealLinearCell[RGLRUParams]):
                 f"RGLRU needs an input size equal to its hidden size, got input_size "
                 f"{self.input_size} and hidden_size {self.hidden_size}"
             )
-        if self.heads < 1 or self.hidden_size % self.heads:
+        check_size(self, "heads")
+        if self.hidden_size % self.heads:
             raise ValueError(
                 f"RGLRU needs heads that divide hidden_size {self.hidden_size}, got "
                 f"{self.heads}"

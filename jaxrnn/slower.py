@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, check_size
 from jaxrnn.strategies.select import select
 from jaxrnn.wrapper import Wrapper
 
@@ -40,8 +40,7 @@ class Slower(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.every < 1:
-            raise ValueError(f"Slower needs every of 1 or more, got {self.every!r}")
+        check_size(self, "every")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> SlowerParams:
         return SlowerParams(self.cell.init(key, dtype))

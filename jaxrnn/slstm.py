@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid, squash
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, check_size, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
@@ -56,7 +56,8 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads < 1 or self.hidden_size % self.heads:
+        check_size(self, "heads")
+        if self.hidden_size % self.heads:
             raise ValueError(
                 f"SLSTM needs heads that divide hidden_size {self.hidden_size}, got "
                 f"{self.heads}"

@@ -314,7 +314,7 @@ def test_auto_takes_blocks_for_mlstm_and_on_a_cpu_the_loop_for_the_others():
     [
         (lambda: RGLRU(3, 4), "input_size 3 and hidden_size 4"),
         (lambda: RGLRU(4, 4, heads=3), "divide hidden_size 4, got 3"),
-        (lambda: MLSTM(3, 4, heads=0), "divide hidden_size 4, got 0"),
+        (lambda: MLSTM(3, 4, heads=0), "heads of 1 or more, got 0"),
         (lambda: LRU(3, 4, r_min=0.9, r_max=0.5), "r_min 0.9 and r_max 0.5"),
         (lambda: LRU(3, 4, state_size=0), "state_size of 1 or more, got 0"),
         (lambda: MinGRU(0, 4), "input_size of 1 or more, got 0"),

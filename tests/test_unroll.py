@@ -126,6 +126,15 @@ def test_an_integer_of_any_kind_is_a_size():
     cell = LSTM(np.int32(3), np.int64(4))
     assert cell == CELL and repr(cell) == repr(CELL)
     assert type(cell.input_size) is type(cell.hidden_size) is int
+    for kind, more in {
+        jaxrnn.ProjectedLSTM: "projection_size",
+        jaxrnn.LRU: "state_size",
+        jaxrnn.MLSTM: "heads",
+        jaxrnn.LSTM1997: "block_size",
+    }.items():
+        assert type(getattr(kind(3, 4, **{more: np.int32(2)}), more)) is int
+        with pytest.raises(ValueError, match=f"{more} of 1 or more, got 2.0"):
+            kind(3, 4, **{more: 2.0})
 
 
 @pytest.mark.parametrize(
