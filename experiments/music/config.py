@@ -81,7 +81,7 @@ def _bai_jsb(name: str, cell: str) -> tuple[str, Config]:
 
 
 def _bai_nottingham(
-    name: str, cell: str, layers: int, hidden_size: int
+    name: str, cell: str, layers: int, hidden_size: int, learning_rate: float = 4e-3
 ) -> tuple[str, Config]:
     # As above; pieces are cut at 200 frames for training. The paper has three layers of 280
     # or one of 500 for the LSTM; one layer of a GRU is still at 4 nats after 2,000 steps.
@@ -93,7 +93,7 @@ def _bai_nottingham(
         hidden_size=hidden_size,
         dropout=0.1,
         optimiser="adam",
-        learning_rate=4e-3,
+        learning_rate=learning_rate,
         clip=1.0,
         batch_size=16,
         steps=1500,
@@ -111,7 +111,8 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "chung-gru": _chung("gru", "resetbeforegru", 46),
     "chung-lstm": _chung("lstm", "lstm", 36),
     **{f"bai-jsb-{name}": _bai_jsb(name, cell) for name, cell in _BAI_CELLS.items()},
-    "bai-nottingham-tanh": _bai_nottingham("tanh", "elman", 3, 280),
+    # At the paper's 4e-3 the tanh network stays above 6 nats.
+    "bai-nottingham-tanh": _bai_nottingham("tanh", "elman", 3, 280, 5e-4),
     "bai-nottingham-gru": _bai_nottingham("gru", "gru", 3, 280),
     "bai-nottingham-lstm": _bai_nottingham("lstm", "lstm", 1, 500),
     "tiny": (
