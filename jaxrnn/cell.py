@@ -185,7 +185,10 @@ class Cell(Recurrence[Params, Carry]):
 
 
 def check_size(cell: Cell, name: str) -> None:
-    """Raises ValueError if the field `name` is no integer of 1 or more, of any type."""
+    """Makes the field `name`, an integer of any type, a plain int.
+
+    Raises ValueError if it is none, or below 1.
+    """
     given = getattr(cell, name)
     try:
         size = 0 if isinstance(given, bool) else operator.index(given)
@@ -195,6 +198,11 @@ def check_size(cell: Cell, name: str) -> None:
         raise ValueError(f"{type(cell).__name__} needs {name} of 1 or more, got {given!r}")
     if size is not given:  # a plain int prints, compares and is saved as JSON
         object.__setattr__(cell, name, size)
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """`tree` in the dtypes of `like`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, check_size
+from jaxrnn.cell import Cell, cast_like, check_size
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import widen
 from jaxrnn.strategies.select import select
@@ -124,7 +124,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         value = jnp.einsum("...k,...kv->...v", u.q, c)
         h = _normalise(value, jnp.sum(u.q * n, axis=-1), m)
         y = u.o * h.reshape(u.o.shape)
-        return _like(carry, MLSTMCarry(c, n, m)), y.astype(params.b.dtype)
+        return cast_like(MLSTMCarry(c, n, m), carry), y.astype(params.b.dtype)
 
     def chunk(
         self,
@@ -179,7 +179,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
             n=keep[..., -1, :] * n + jnp.sum(written, axis=-2),
             m=m[..., -1],
         )
-        return _like(carry, last), y.astype(params.b.dtype)
+        return cast_like(last, carry), y.astype(params.b.dtype)
 
     def gates(
         self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput, r: None
@@ -205,7 +205,3 @@ def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
         sound &= jnp.all(jnp.isfinite(value), axis=features)
     contained = (select(sound, value, jnp.zeros_like(value)) for value in values)
     return select(sound, log_weight, jnp.full_like(log_weight, jnp.nan)), *contained
-
-
-def _like(before: MLSTMCarry, after: MLSTMCarry) -> MLSTMCarry:
-    return jax.tree.map(lambda a, b: b.astype(a.dtype), before, after)

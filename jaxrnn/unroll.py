@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence
+from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
 from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.select import select
@@ -165,13 +165,12 @@ def _cell_over_time(
             cell, params, start, carry, inputs, mask, reset, reverse
         )
 
-    narrow, start, carry = carry, cell.widen(start), cell.widen(carry)
+    start, wide, per_step = cell.widen(start), cell.widen(carry), (inputs, mask, reset)
     if checkpoint_every is None:
-        carry, ys = run(carry, (inputs, mask, reset))
+        last, ys = run(wide, per_step)
     else:
-        per_step = (inputs, mask, reset)
-        carry, ys = in_segments(run, checkpoint_every, carry, per_step, reverse)
-    return jax.tree.map(lambda a, b: a.astype(b.dtype), carry, narrow), ys
+        last, ys = in_segments(run, checkpoint_every, wide, per_step, reverse)
+    return cast_like(last, carry), ys
 
 
 def _check_inputs(
