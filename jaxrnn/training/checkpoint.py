@@ -7,39 +7,40 @@ it depends on the number of devices or processes.
 """
 
 import json
-import logging
 import math
 import os
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
-from jaxrnn.training.leaves import Leaf, host_leaves
-from jaxrnn.training.processes import first_only, is_first
+from jaxrnn.training.file_list import list_files
+from jaxrnn.training.leaves import Leaf, host_leaves, leaf_paths
+from jaxrnn.training.lock import RunLocked, held_for_a_change
+from jaxrnn.training.orbax_writer import OrbaxWriter
+from jaxrnn.training.paths import whole_path
+from jaxrnn.training.patience import NAPS, Damaged, is_there, patiently
+from jaxrnn.training.processes import first_only, is_first, together, told_by_first
 from jaxrnn.training.saved_step import (
     FORMAT,
     CheckpointError,
     Saved,
+    check_written,
     describe,
     digest_json,
     first_line,
-    list_files,
     place,
     read_step,
 )
 from jaxrnn.training.step_folders import (
-    Lasting,
     best,
     newest,
     newest_lasting,
@@ -48,9 +49,13 @@ from jaxrnn.training.step_folders import (
     settle,
     step_folders,
     sweep,
+    thin,
+    throw_away,
 )
 
 NOTHING: Mapping[str, np.ndarray] = {}
+# Which of the steps in these folders to restore, if any.
+Choice = Callable[[dict[int, Path]], int | None]
 
 
 class Restored(NamedTuple):
@@ -64,26 +69,31 @@ class CheckpointStore:
 
     `save` returns as soon as the state is copied to the host; a background thread
     digests and writes it, and what goes wrong there is raised by the next call. Leaving
-    the `with` block waits for that thread. A store that only restores changes nothing on
-    disk but to set damaged steps aside, so it may read while another process trains.
+    the `with` block waits for that thread.
+
+    One process may write to a run at a time: see `RunLock`. Only a store in its `with`
+    block writes, and it moves a damaged step to `quarantine` only while no other process
+    holds the run's lock. Outside of one, as `sample` does beside a run that trains, a store
+    leaves everything as it is.
 
     With several processes all of them call every method in the same order; the first
-    one writes. One process may write to a run at a time: see `RunLock`.
+    one reads what there is, decides and writes, and where it fails all of them raise.
     """
 
-    def __init__(self, run_dir: Path, *, keep_latest: int = 2, keep_best: int = 1) -> None:
+    def __init__(
+        self, run_dir: str | os.PathLike[str], *, keep_latest: int = 2, keep_best: int = 1
+    ) -> None:
         if keep_latest < 1 or keep_best < 0:
             raise ValueError(
                 "keep_latest must be 1 or more and keep_best 0 or more, "
                 f"got {keep_latest} and {keep_best}"
             )
-        self.root = Path(run_dir).absolute() / "checkpoints"
-        self._policy = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(1), Lasting(self.root, keep_latest, keep_best)]
-        )
+        self.root = whole_path(run_dir) / "checkpoints"
+        self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer: ThreadPoolExecutor | None = None
         self._saving: Future[None] | None = None
-        self._manager: ocp.CheckpointManager | None = None
+        self._orbax: OrbaxWriter | None = None
+        self._proven = False  # that what it writes can be read
 
     def __enter__(self) -> "CheckpointStore":
         self._writer = ThreadPoolExecutor(
@@ -132,30 +142,50 @@ class CheckpointStore:
             self._saving = self._writer.submit(self._write, leaves, meta)
 
     def restore(
-        self, like: Any, *, defaults: Mapping[str, np.ndarray] = NOTHING
+        self,
+        like: Any,
+        *,
+        defaults: Mapping[str, np.ndarray] = NOTHING,
+        part: bool = False,
     ) -> Restored | None:
         """The newest good step, or None if nothing was ever saved.
 
         The state has the structure, dtypes, shapes and shardings of `like`, a tree of
         arrays or ShapeDtypeStructs; leaves that it lacks are taken from `defaults`, by
-        path. A damaged step is moved to `quarantine` with a warning and the next older one
-        taken. Raises CheckpointError if no step is good, or if the step is good but of
-        another structure, dtype or shape than `like`.
+        path. If `like` is a `part` of what was saved, such as {"params": ...}, the other
+        leaves are left unread, whatever they are.
+
+        A step that is proven to be damaged is passed over with a warning, and moved to
+        `quarantine` as the class says. Raises CheckpointError if no step is good, if one
+        cannot be read for another reason, and if the step is good but of another
+        structure, dtype or shape than `like`.
         """
-        return self._restore(like, newest, defaults)
+        return self._restore(newest, like, defaults, part)
 
-    def restore_best(self, like: Any) -> Restored | None:
+    def restore_best(
+        self,
+        like: Any,
+        *,
+        defaults: Mapping[str, np.ndarray] = NOTHING,
+        part: bool = False,
+    ) -> Restored | None:
         """The good step of the lowest loss, or None if none was saved with a loss."""
-        return self._restore(like, best)
+        return self._restore(best, like, defaults, part)
 
-    def restore_lasting(self, like: Any) -> Restored | None:
+    def restore_lasting(
+        self,
+        like: Any,
+        *,
+        defaults: Mapping[str, np.ndarray] = NOTHING,
+        part: bool = False,
+    ) -> Restored | None:
         """The newest good step that was not saved by the way, as `restore` does."""
-        return self._restore(like, newest_lasting)
+        return self._restore(newest_lasting, like, defaults, part)
 
     def steps(self) -> list[int]:
         """The steps on disk, ascending; that they are good shows when they are read."""
         self.wait()
-        return sorted(step_folders(self.root))
+        return told_by_first(lambda: sorted(self._folders()))
 
     def sweep(self) -> None:
         """Removes what a killed process left half done; for the one that holds the lock."""
@@ -173,9 +203,7 @@ class CheckpointStore:
             if self._writer is not None:
                 self._writer.shutdown()
                 self._writer = None
-            if self._manager is not None:
-                self._manager.close()
-                self._manager = None
+            self._close_orbax()
 
     def _finish(self) -> None:
         if self._saving is None:
@@ -192,62 +220,56 @@ class CheckpointStore:
         meta["leaves"] = {path: describe(leaf) for path, leaf in leaves.items()}
         meta["sha256"] = digest_json(meta)
         try:
-            if self._manager is None:
-                self._manager = self._open()
+            if self._orbax is None:
+                self._orbax = OrbaxWriter(self.root)
             settle(self.root)
             set_aside(self.root, step)
-            self._manager.reload()
-            with errors_raised_only():
-                self._manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        # Orbax refuses empty arrays; their shape in the JSON says all.
-                        state=ocp.args.StandardSave(
-                            {p: leaf.data for p, leaf in leaves.items() if leaf.data.size}
-                        ),
-                        meta=ocp.args.JsonSave(meta),
-                    ),
-                    force=True,
-                )
+            self._orbax.save(step, {path: leaf.data for path, leaf in leaves.items()}, meta)
             list_files(self.root / str(step))
+            self._read_back(meta)
             settle(self.root)
+            thin(self.root, self.keep_latest, self.keep_best)
         except Exception as error:
-            # The next save opens another manager, which clears what this one left.
-            self._manager = None
+            # The next save opens another, which clears what this one left.
+            with suppress(Exception):
+                self._close_orbax()
             raise CheckpointError(
                 f"step {step} could not be saved in {self.root}: {first_line(error)}"
             ) from error
 
-    def _open(self) -> ocp.CheckpointManager:
-        self.root.mkdir(parents=True, exist_ok=True)
-        return ocp.CheckpointManager(
-            self.root,
-            options=ocp.CheckpointManagerOptions(
-                create=False,
-                enable_async_checkpointing=False,
-                cleanup_tmp_directories=True,
-                todelete_subdir="trash",
-                preservation_policy=self._policy,
-                multiprocessing_options=without_barriers(),
-            ),
-        )
+    def _read_back(self, meta: dict[str, Any]) -> None:
+        """Keeps the step just written only if it can be read, the first one as a whole."""
+        folder = self.root / str(meta["step"])
+        try:
+            check_written(folder, meta, whole=not self._proven)
+        except Exception as error:
+            throw_away(folder, self.root)
+            settle(self.root)
+            raise CheckpointError(f"it cannot be read back: {first_line(error)}") from error
+        self._proven = True
+
+    def _close_orbax(self) -> None:
+        orbax, self._orbax = self._orbax, None
+        if orbax is not None:
+            orbax.close()
 
     def _restore(
-        self,
-        like: Any,
-        choose: Callable[[dict[int, Path]], int | None],
-        defaults: Mapping[str, np.ndarray] = NOTHING,
+        self, choose: Choice, like: Any, defaults: Mapping[str, np.ndarray], part: bool
     ) -> Restored | None:
         self.wait()
-        saved = self._first_good(choose) if is_first() else None
-        if jax.process_count() > 1:
-            mine = np.int32(-1 if saved is None else saved.meta["step"])
-            step = int(multihost_utils.broadcast_one_to_all(mine))
-            if step >= 0 and saved is None:
-                saved = read_step(step_folders(self.root)[step])
-        if saved is None:
+        wanted = set(leaf_paths(like)) if part else None
+        found: list[Saved] = []
+
+        def find() -> list[int]:
+            if (good := self._first_good(choose, wanted)) is not None:
+                found.append(good)
+            return [saved.meta["step"] for saved in found]
+
+        steps = told_by_first(find)
+        if not steps:
             return None
-        step = saved.meta["step"]
+        (step,) = steps
+        saved = together(lambda: found[0] if found else self._same(step, wanted))
         try:
             later = {path: Leaf(str(x.dtype), x) for path, x in defaults.items()}
             state = place(later | saved.leaves, like)
@@ -257,57 +279,72 @@ class CheckpointStore:
             ) from None
         return Restored(step, state, saved.meta["record"])
 
-    def _first_good(self, choose: Callable[[dict[int, Path]], int | None]) -> Saved | None:
-        damaged = set()
+    def _same(self, step: int, wanted: Collection[str] | None) -> Saved:
+        """The step that the first process found, as this one reads it."""
+        try:
+            return read_step(self._folders()[step], wanted)
+        except (KeyError, FileNotFoundError, Damaged) as error:
+            raise CheckpointError(
+                f"process {jax.process_index()} does not find step {step} in {self.root} "
+                f"as the first one does: {first_line(error)}"
+            ) from None
+
+    def _first_good(self, choose: Choice, wanted: Collection[str] | None) -> Saved | None:
+        damaged: set[int] = set()
         while True:
             # Listed anew each time: a process that trains may have deleted steps.
-            folders = step_folders(self.root)
-            step = choose({n: folders[n] for n in folders if n not in damaged})
+            folders = self._folders()
+            step = self._chosen(choose, {n: folders[n] for n in folders.keys() - damaged})
             if step is None:
                 break
             try:
-                return read_step(folders[step])
-            except (CheckpointError, MemoryError):
-                raise
-            except Exception as error:
-                if os.path.lexists(folders[step]):
-                    damaged.add(step)
-                    outcome = quarantine(folders[step], self.root)
-                    warnings.warn(
-                        f"checkpoint {folders[step]} is damaged and {outcome}: "
-                        f"{first_line(error)}",
-                        stacklevel=4,
-                    )
-        if damaged or (not folders and (self.root / "quarantine").is_dir()):
+                return read_step(folders[step], wanted)
+            except FileNotFoundError:
+                time.sleep(NAPS[0])
+            except Damaged as error:
+                damaged.add(step)
+                warnings.warn(
+                    f"checkpoint {folders[step]} is damaged and "
+                    f"{self._put_away(folders[step])}: {first_line(error)}",
+                    stacklevel=2,
+                )
+        if damaged or (not folders and is_there(self.root / "quarantine")):
             raise CheckpointError(
-                f"no good checkpoint is left in {self.root}; the damaged ones are kept in "
-                "quarantine"
+                f"no good checkpoint is left in {self.root}; the damaged ones are kept there"
             )
         return None
+
+    def _folders(self) -> dict[int, Path]:
+        with self._reading():
+            return patiently(lambda: step_folders(self.root))
+
+    def _chosen(self, choose: Choice, folders: dict[int, Path]) -> int | None:
+        with self._reading():
+            return choose(folders)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.root} cannot be read, which need not be damage: {first_line(error)}"
+            ) from error
+
+    def _put_away(self, folder: Path) -> str:
+        """Moves a damaged step to quarantine, where that is for this store to do; tells
+        what came of it."""
+        if self._writer is None:
+            return "is left where it is"
+        try:
+            with held_for_a_change(self.root.parent):
+                return quarantine(folder, self.root)
+        except (RunLocked, OSError) as error:
+            return f"is left where it is ({error})"
 
 
 def give_way() -> None:
     """Lets this thread, and those it starts, run where training leaves a core idle."""
     if sys.platform == "linux":  # elsewhere it would be the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-@contextmanager
-def errors_raised_only() -> Iterator[None]:
-    """Keeps Orbax's threads from logging the errors that reach us as exceptions."""
-    logger = logging.getLogger("absl")
-    former = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(former)
-
-
-def without_barriers() -> ocp.options.MultiprocessingOptions:
-    """Orbax writing in this process alone, the others not waited for."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes={0}, barrier_sync_key_prefix="checkpoint"
-    )
+        with suppress(OSError):  # where that is not allowed, it competes
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from jaxrnn.training.checkpoint import CheckpointError
 from jaxrnn.training.options import Options
-from jaxrnn.training.processes import FirstProcessFailed, connect, is_first
+from jaxrnn.training.processes import ProcessFailed, connect, is_first, together
 from jaxrnn.training.run import NotFinite, Run
 from jaxrnn.training.stop import StopRequest
 from jaxrnn.training.task import Task
 
 REFUSED = 2
 FAILED = 1
-UNABLE = (CheckpointError, NotFinite, FirstProcessFailed, OSError)
+UNABLE = (CheckpointError, NotFinite, ProcessFailed, OSError)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def train(options: Options, make_task: Callable[[], Task]) -> Run:
         # After connecting, since JAX takes SIGTERM for itself there.
         stop = stack.enter_context(StopRequest())
         with refusals():
-            run = stack.enter_context(Run(make_task(), options))
+            run = stack.enter_context(Run(together(make_task), options))
         with refusals(FAILED, UNABLE):
             ended = run.train(stop)
         if not ended:

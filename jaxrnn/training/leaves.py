@@ -34,6 +34,11 @@ def host_leaves(tree: Any) -> dict[str, Leaf]:
     return {path: Leaf(str(leaves[path].dtype), to_host(plain[path])) for path in leaves}
 
 
+def leaf_paths(tree: Any) -> list[str]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [path_name(path) for path, _ in paths]
+
+
 def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.training.processes import is_first
+from jaxrnn.training.processes import first_only
 
 
 class MetricsLog:
@@ -14,8 +14,9 @@ class MetricsLog:
 
     Rows of training carry `loss` and more for every single step, rows of evaluation
     `valid_loss`; so the file of a resumed run is the file of an uninterrupted one. A
-    number that is not finite is null, as JSON knows no other. Of several processes the
-    first one writes.
+    number that is not finite is null, as JSON knows no other. Of several processes, which
+    all call, the first one writes; where it cannot, all of
+    them raise.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,17 +24,20 @@ class MetricsLog:
 
     def cut_back(self, step: int) -> None:
         """Drops the rows after `step`, and a last line that was never finished."""
-        if not is_first():
-            return
+        first_only(lambda: self._cut_back(step))
+
+    def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        first_only(lambda: self._append(rows))
+
+    def _cut_back(self, step: int) -> None:
         kept = [row for row in read_metrics(self.path) if row["step"] <= step]
-        written = self.path.with_suffix(".tmp")
+        written = self.path.with_name(f"{self.path.name}.tmp")
         written.write_text("".join(map(as_line, kept)))
         written.replace(self.path)
 
-    def write(self, rows: Iterable[dict[str, Any]]) -> None:
-        if is_first():
-            with self.path.open("a") as file:
-                file.writelines(map(as_line, rows))
+    def _append(self, rows: Iterable[dict[str, Any]]) -> None:
+        with self.path.open("a") as file:
+            file.writelines(map(as_line, rows))
 
 
 def as_line(row: dict[str, Any]) -> str:

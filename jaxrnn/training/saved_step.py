@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,14 @@ import numpy as np
 import tensorstore as ts
 
 from jaxrnn.training.digest import digest_leaf
-from jaxrnn.training.leaves import Leaf, is_key, key_impl, path_name, plain_data, spread
+from jaxrnn.training.file_list import check_files
+from jaxrnn.training.leaves import Leaf, is_key, key_impl, leaf_paths, plain_data, spread
+from jaxrnn.training.paths import plainly_named, whole_path
+from jaxrnn.training.patience import Damaged, Unreadable, is_there, patiently
 
 FORMAT = 1
-SUMS = "SHA256SUMS"
+
+Result = TypeVar("Result")
 
 
 class CheckpointError(ValueError):
@@ -29,34 +34,119 @@ class Saved(NamedTuple):
     meta: dict[str, Any]
 
 
-def read_step(folder: Path) -> Saved:
-    """The step in `folder`. Raises for anything missing, altered or unreadable."""
-    refuse_links(folder)
-    check_files(folder)
-    meta = read_meta(folder)
+def read_step(folder: Path, wanted: Collection[str] | None = None) -> Saved:
+    """The step in `folder`, of its leaves those that are `wanted`: all if None.
+
+    Whatever is wanted, every file is checked. Raises Damaged where the files are proven to
+    be others than were saved, FileNotFoundError where there is no such folder (any more),
+    and CheckpointError where it is of another format or cannot be read, time and again,
+    for a reason that says nothing about what was saved.
+    """
+    folder = whole_path(folder.parent) / folder.name
+    try:
+        return patiently(lambda: look(folder, lambda: read_all(folder, wanted)))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be read, which need not be damage: {first_line(error)}"
+        ) from error
+
+
+def read_all(folder: Path, wanted: Collection[str] | None) -> Saved:
+    """One attempt of `read_step`."""
+    listed = check_files(folder)
+    meta = parse_meta(folder)
     if meta["format"] != FORMAT:
         raise CheckpointError(
             f"{folder} has format {meta['format']}; this version reads {FORMAT}"
         )
     if folder.name != str(meta["step"]):
-        raise ValueError(f"it was saved as step {meta['step']}")
-    stored = {
-        path: open_array(folder / "state", path)
-        for path, about in meta["leaves"].items()
-        if 0 not in about["shape"]
+        raise Damaged(f"it was saved as step {meta['step']}")
+    about = {
+        path: each
+        for path, each in meta["leaves"].items()
+        if wanted is None or path in wanted
     }
-    for path, array in stored.items():
-        # Before a damaged shape can ask for all memory.
-        if list(array.shape) != meta["leaves"][path]["shape"]:
-            raise ValueError(f"the shape of {path} differs")
-    reads = {path: array.read() for path, array in stored.items()}
+    with arrays_of(folder, about, listed) as arrays:
+        reads = {path: array.read() for path, array in arrays.items()}
+        data = {path: read.result() for path, read in reads.items()}
     leaves = {}
-    for path, about in meta["leaves"].items():
-        data = reads[path].result() if path in reads else empty(**about)
-        leaves[path] = Leaf(about["dtype"], data)
-        if describe(leaves[path]) != about:
-            raise ValueError(f"the digest of {path} differs")
+    for path, each in about.items():
+        leaves[path] = Leaf(each["dtype"], data[path] if path in data else empty(**each))
+        if describe(leaves[path]) != each:
+            raise Damaged(f"the digest of {path} differs")
     return Saved(leaves, meta)
+
+
+def check_written(folder: Path, meta: dict[str, Any], *, whole: bool) -> None:
+    """Reads back a step just written: its JSON and the shapes of its arrays, or the whole.
+
+    Raises ValueError or OSError if it is not `meta` and what that says of the leaves.
+    """
+    if read_meta(folder) != {name: x for name, x in meta.items() if name != "sha256"}:
+        raise Damaged("its JSON is not what was written")
+    if whole:
+        read_step(folder)
+    else:
+        with arrays_of(folder, meta["leaves"], listed=True):
+            pass
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The JSON of the step in `folder`, raising as `read_step` does."""
+    return patiently(lambda: look(folder, lambda: parse_meta(folder)))
+
+
+def look(folder: Path, read: Callable[[], Result]) -> Result:
+    """What `read` gives; a file that it misses in a folder that is there is damage."""
+    try:
+        return read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if not is_there(folder):
+            raise FileNotFoundError(f"{folder} is gone") from None
+        raise Damaged(f"{error.filename} is missing or no file") from None
+
+
+def parse_meta(folder: Path) -> dict[str, Any]:
+    content = (folder / "meta" / "metadata").read_bytes()
+    try:
+        meta = json.loads(content)
+        intact = meta.pop("sha256") == digest_json(meta)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"its JSON cannot be read: {first_line(error)}") from None
+    if not intact:
+        raise Damaged("the digest of its JSON differs")
+    return meta
+
+
+@contextmanager
+def arrays_of(
+    folder: Path, about: Mapping[str, Any], listed: bool
+) -> Iterator[dict[str, ts.TensorStore]]:
+    """The arrays that are not empty, opened, their shapes compared, to be read within.
+
+    An error of TensorStore is damage, but not where it names one of the system, nor where
+    the files are `listed`: then they are known to be those that were saved.
+    """
+    try:
+        with plainly_named(folder) as plain:
+            arrays = {
+                path: open_array(plain / "state", path)
+                for path, each in about.items()
+                if 0 not in each["shape"]
+            }
+            for path, array in arrays.items():
+                # Before a damaged shape can ask for all memory.
+                if list(array.shape) != about[path]["shape"]:
+                    raise Damaged(f"the shape of {path} differs")
+            yield arrays
+    except (MemoryError, OSError, Damaged):
+        raise
+    except Exception as error:
+        if listed or "OS error" in str(error):
+            raise Unreadable(first_line(error)) from error
+        raise Damaged(first_line(error)) from error
 
 
 def open_array(folder: Path, path: str) -> ts.TensorStore:
@@ -70,72 +160,21 @@ def open_array(folder: Path, path: str) -> ts.TensorStore:
     return ts.open({"driver": "auto", "kvstore": kvstore}, read=True).result()
 
 
-def refuse_links(folder: Path) -> None:
-    """Raises ValueError for anything but plain files and folders, itself included."""
-    for path in [folder, *folder.rglob("*")]:
-        mode = path.lstat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise ValueError(
-                f"{path.relative_to(folder.parent)} is a link or a special file"
-            )
-
-
-def list_files(folder: Path) -> None:
-    """Writes down the SHA-256 of every file, in the format of the command sha256sum.
-
-    A process that is killed just before leaves a step without the list, which is as good:
-    the digests of its leaves are in the step's own commit.
-    """
-    lines = "".join(f"{digest}  {name}\n" for name, digest in digest_files(folder).items())
-    written = folder / f"{SUMS}.tmp"
-    written.write_text(lines)
-    written.replace(folder / SUMS)
-
-
-def check_files(folder: Path) -> None:
-    """Raises ValueError for a file that is altered, missing, or was not there."""
-    if not (folder / SUMS).exists():
-        return
-    lines = (folder / SUMS).read_text().splitlines()
-    listed = {line[66:]: line[:64] for line in lines}
-    present = digest_files(folder)
-    for name in sorted(listed.keys() | present.keys()):
-        if listed.get(name) != present.get(name):
-            raise ValueError(f"{name} is not the file that was saved")
-
-
-def digest_files(folder: Path) -> dict[str, str]:
-    names = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
-    digests = {}
-    for name, path in sorted(names.items()):
-        if path.is_file() and name not in (SUMS, f"{SUMS}.tmp"):
-            with path.open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    meta = json.loads((folder / "meta" / "metadata").read_text())
-    if meta.pop("sha256") != digest_json(meta):
-        raise ValueError("the digest of its JSON differs")
-    return meta
-
-
 def empty(dtype: str, shape: list[int], sha256: str) -> np.ndarray:
     return np.zeros(shape, np.uint32 if dtype.startswith("key<") else jnp.dtype(dtype))
 
 
 def place(leaves: dict[str, Leaf], like: Any) -> Any:
     """The leaves in the structure and with the shardings of `like`."""
-    wanted, structure = jax.tree.flatten_with_path(like)
-    names = [path_name(path) for path, _ in wanted]
+    wanted, structure = jax.tree.flatten(like)
+    names = leaf_paths(like)
     if lacking := sorted(set(names) - set(leaves)):
         raise CheckpointError(f"it lacks {', '.join(lacking[:4])}")
     if extra := sorted(set(leaves) - set(names)):
         raise CheckpointError(f"it holds {', '.join(extra[:4])}, which is not wanted")
     return structure.unflatten(
         place_leaf(name, leaves[name], leaf)
-        for name, (_, leaf) in zip(names, wanted, strict=True)
+        for name, leaf in zip(names, wanted, strict=True)
     )
 
 

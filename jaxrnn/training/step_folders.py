@@ -6,16 +6,13 @@ checkpoints/replaced/NEW/STEP   at or after NEW, kept until NEW is saved anew
 checkpoints/trash/STEP          no longer kept, about to be deleted
 """
 
+import itertools
 import math
-import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from orbax.checkpoint import checkpoint_managers
-
+from jaxrnn.training.patience import Damaged, is_there
 from jaxrnn.training.saved_step import read_meta
 
 
@@ -30,9 +27,15 @@ def step_folders(root: Path) -> dict[int, Path]:
 
 def numbered(folder: Path) -> dict[int, Path]:
     try:
-        return {int(path.name): path for path in folder.iterdir() if path.name.isdecimal()}
+        names = [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    # As Python writes numbers, and nothing else that it reads as one.
+    return {
+        int(name): folder / name
+        for name in names
+        if name.isdecimal() and name == str(int(name))
+    }
 
 
 def set_aside(root: Path, step: int) -> None:
@@ -46,16 +49,11 @@ def set_aside(root: Path, step: int) -> None:
 
 def settle(root: Path) -> None:
     """Ends what a save began: deletes the steps it replaced, or brings them back."""
-    trash = root / "trash"
-    shutil.rmtree(trash, ignore_errors=True)
     for new, aside in numbered(root / "replaced").items():
-        if not (root / str(new)).is_dir():
+        if not is_there(root / str(new)):
             for folder in numbered(aside).values():
                 folder.rename(root / folder.name)
-    # Renamed first: whoever reads there finds a step whole or not at all.
-    with suppress(FileNotFoundError):
-        (root / "replaced").rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
+    throw_away(root / "replaced", root)
 
 
 def sweep(root: Path) -> None:
@@ -68,16 +66,44 @@ def sweep(root: Path) -> None:
 def quarantine(folder: Path, root: Path) -> str:
     """Moves a damaged step out of the way, never over another; tells what came of it."""
     target = root / "quarantine" / folder.name
-    copies = 1
-    while os.path.lexists(target):
-        copies += 1
-        target = target.with_name(f"{folder.name}-{copies}")
     try:
         target.parent.mkdir(exist_ok=True)
+        target = unused(target)
         folder.rename(target)
     except OSError as error:
         return f"could not be moved to {target} ({error.strerror})"
     return f"was moved to {target}"
+
+
+def throw_away(folder: Path, root: Path) -> None:
+    """Deletes a folder, if there is one, and what could not be deleted before."""
+    trash = root / "trash"
+    if is_there(folder):
+        trash.mkdir(exist_ok=True)
+        # Renamed first: whoever reads there finds a step whole or not at all.
+        folder.rename(unused(trash / folder.name))
+    # Files that are open elsewhere may stay, until the next time.
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def unused(path: Path) -> Path:
+    """The path, or the first of path-2, path-3 ... where nothing is."""
+    numbered_on = (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered_on) if not is_there(p))
+
+
+def thin(root: Path, latest: int, best: int) -> None:
+    """Removes all steps but the newest, the newest `latest` lasting ones, and the `best`
+    of the lowest loss. What cannot be known stays: all, if the disk cannot be read."""
+    try:
+        found = summaries(numbered(root))
+    except OSError:
+        return
+    known = {step: about for step, about in found.items() if about != UNKNOWN}
+    lasting = [step for step, about in known.items() if about.lasting]
+    kept = {*list(found)[-1:], *lasting[-latest:], *[n for _, n in by_loss(known)[:best]]}
+    for step in known.keys() - kept:
+        throw_away(root / str(step), root)
 
 
 def newest(folders: dict[int, Path]) -> int | None:
@@ -102,33 +128,23 @@ class Summary(NamedTuple):
     lasting: bool
 
 
+# Of a damaged step. It may be the one: restoring tries it first, and finds out why.
+UNKNOWN = Summary(-math.inf, True)
+
+
 def summaries(folders: dict[int, Path]) -> dict[int, Summary]:
+    """Those of all steps, ascending; raises OSError if the disk cannot be read."""
     found = {}
     for step, folder in sorted(folders.items()):
         try:
             meta = read_meta(folder)
+        except Damaged:
+            found[step] = UNKNOWN
+        except FileNotFoundError:
+            pass  # removed since it was listed
+        else:
             found[step] = Summary(meta["loss"], meta.get("lasting", True))
-        except Exception:
-            # It may be the one: restoring tries it first, and finds out why.
-            found[step] = Summary(-math.inf, True)
     return found
-
-
-class Lasting(checkpoint_managers.PreservationPolicy):
-    """Preserves the newest `latest` lasting steps, and the `best` of the lowest loss."""
-
-    def __init__(self, root: Path, latest: int, best: int) -> None:
-        self.root = root
-        self.latest, self.best = latest, best
-
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> Sequence[bool]:
-        found = summaries({c.step: self.root / str(c.step) for c in checkpoints})
-        lasting = [step for step, about in found.items() if about.lasting]
-        known = [(loss, step) for loss, step in by_loss(found) if loss > -math.inf]
-        kept = lasting[-self.latest :] + [step for _, step in known[: self.best]]
-        return [c.step in kept for c in checkpoints]
 
 
 def by_loss(found: dict[int, Summary]) -> list[tuple[float, int]]:
