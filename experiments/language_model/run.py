@@ -9,7 +9,7 @@ from experiments.language_model.task import initial_state
 from experiments.language_model.text import read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.data_files import digest
-from jaxrnn.training.reopen import best_state, check_data, read_options
+from jaxrnn.training.reopen import best_params, check_data, read_options
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.tokenizer import Tokenizer
 
@@ -19,7 +19,7 @@ def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
     config = read_options(path, Config)
     tokenizer = Tokenizer.load(RunDirectory(path).tokenizer)
     graph, like = initial_state(config, tokenizer.size)
-    model = nnx.merge(graph, best_state(path, like).evaluated_params)
+    model = nnx.merge(graph, best_params(path, like))
     return model, tokenizer, config
 
 

@@ -13,7 +13,7 @@ from experiments.long_lag.task import (
     make_task,
 )
 from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.reopen import read_options
+from jaxrnn.training.reopen import existing, read_options
 
 
 class Trained(NamedTuple):
@@ -29,8 +29,7 @@ def load(path: Path) -> Trained:
     """Raises ValueError if there is no run, or if its trials were never saved."""
     config = read_options(path, Config)
     problem, _ = make_problem(config)
-    with CheckpointStore(path) as store:
-        restored = store.restore(make_task(config).state)
-    if restored is None:
-        raise ValueError(f"{path} has no checkpoint yet")
-    return Trained(config, problem, make_network(config, problem), restored.state.params)
+    wanted = {"params": make_task(config).state.params}
+    restored = existing(CheckpointStore(path).restore(wanted, part=True), path)
+    network = make_network(config, problem)
+    return Trained(config, problem, network, restored.state["params"])

@@ -16,7 +16,7 @@ from experiments.music.task import (
     make_measure,
 )
 from jaxrnn.models import SequenceModel
-from jaxrnn.training.reopen import best_state, check_data, read_options
+from jaxrnn.training.reopen import best_params, check_data, read_options
 
 
 def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:
@@ -26,7 +26,7 @@ def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:
     splits = read_splits(config.data)
     check_data(path, data_digest(splits))
     graph, like = initial_state(config)
-    params = best_state(path, like).evaluated_params
+    params = best_params(path, like)
     valid = all_batches(splits["valid"], config.batch_size, edges_over([splits["valid"]]))
     best = int(np.argmin(make_measure(graph)(params, valid)))
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[best], params)), splits

@@ -15,7 +15,7 @@ from experiments.sentiment.config import Config
 from experiments.sentiment.task import encode, initial_state
 from experiments.sentiment.words import normal_form
 from jaxrnn.models import Classifier
-from jaxrnn.training.reopen import best_state, read_options
+from jaxrnn.training.reopen import best_params, read_options
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.sequences import Rows, pad
 from jaxrnn.training.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ class Trained:
         tokenizer = Tokenizer.load(run.tokenizer)
         labels = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
         graph, like = initial_state(config, tokenizer, len(labels))
-        model = nnx.merge(graph, best_state(path, like).evaluated_params)
+        model = nnx.merge(graph, best_params(path, like))
         return cls(model, tokenizer, tuple(labels), config.longest)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:

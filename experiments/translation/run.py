@@ -7,7 +7,7 @@ from flax import nnx
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.task import Languages, Model, data_digest, initial_state
-from jaxrnn.training.reopen import best_state, check_data, read_options
+from jaxrnn.training.reopen import best_params, check_data, read_options
 from jaxrnn.training.run_directory import RunDirectory
 
 
@@ -17,7 +17,7 @@ def load(path: Path) -> tuple[Model, Languages, Config]:
     stored = RunDirectory(path).tokenizer.read_text(encoding="utf-8")
     languages = Languages.from_json(stored)
     graph, like = initial_state(config, languages)
-    model = nnx.merge(graph, best_state(path, like).evaluated_params)
+    model = nnx.merge(graph, best_params(path, like))
     return model, languages, config
 
 

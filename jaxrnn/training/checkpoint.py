@@ -11,23 +11,20 @@ import math
 import os
 import sys
 import threading
-import time
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxrnn.training.file_list import list_files
+from jaxrnn.training.good_steps import Choice, first_good, listed, same_step
 from jaxrnn.training.leaves import Leaf, host_leaves, leaf_paths
 from jaxrnn.training.lock import RunLocked, held_for_a_change
 from jaxrnn.training.orbax_writer import OrbaxWriter
 from jaxrnn.training.paths import whole_path
-from jaxrnn.training.patience import NAPS, Damaged, is_there, patiently
 from jaxrnn.training.processes import first_only, is_first, together, told_by_first
 from jaxrnn.training.saved_step import (
     FORMAT,
@@ -38,7 +35,6 @@ from jaxrnn.training.saved_step import (
     digest_json,
     first_line,
     place,
-    read_step,
 )
 from jaxrnn.training.step_folders import (
     best,
@@ -47,15 +43,12 @@ from jaxrnn.training.step_folders import (
     quarantine,
     set_aside,
     settle,
-    step_folders,
     sweep,
     thin,
     throw_away,
 )
 
 NOTHING: Mapping[str, np.ndarray] = {}
-# Which of the steps in these folders to restore, if any.
-Choice = Callable[[dict[int, Path]], int | None]
 
 
 class Restored(NamedTuple):
@@ -185,7 +178,7 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         """The steps on disk, ascending; that they are good shows when they are read."""
         self.wait()
-        return told_by_first(lambda: sorted(self._folders()))
+        return told_by_first(lambda: sorted(listed(self.root)))
 
     def sweep(self) -> None:
         """Removes what a killed process left half done; for the one that holds the lock."""
@@ -261,7 +254,7 @@ class CheckpointStore:
         found: list[Saved] = []
 
         def find() -> list[int]:
-            if (good := self._first_good(choose, wanted)) is not None:
+            if (good := first_good(self.root, choose, wanted, self._put_away)) is not None:
                 found.append(good)
             return [saved.meta["step"] for saved in found]
 
@@ -269,7 +262,7 @@ class CheckpointStore:
         if not steps:
             return None
         (step,) = steps
-        saved = together(lambda: found[0] if found else self._same(step, wanted))
+        saved = together(lambda: found[0] if found else same_step(self.root, step, wanted))
         try:
             later = {path: Leaf(str(x.dtype), x) for path, x in defaults.items()}
             state = place(later | saved.leaves, like)
@@ -278,58 +271,6 @@ class CheckpointStore:
                 f"step {step} in {self.root} does not fit: {error}"
             ) from None
         return Restored(step, state, saved.meta["record"])
-
-    def _same(self, step: int, wanted: Collection[str] | None) -> Saved:
-        """The step that the first process found, as this one reads it."""
-        try:
-            return read_step(self._folders()[step], wanted)
-        except (KeyError, FileNotFoundError, Damaged) as error:
-            raise CheckpointError(
-                f"process {jax.process_index()} does not find step {step} in {self.root} "
-                f"as the first one does: {first_line(error)}"
-            ) from None
-
-    def _first_good(self, choose: Choice, wanted: Collection[str] | None) -> Saved | None:
-        damaged: set[int] = set()
-        while True:
-            # Listed anew each time: a process that trains may have deleted steps.
-            folders = self._folders()
-            step = self._chosen(choose, {n: folders[n] for n in folders.keys() - damaged})
-            if step is None:
-                break
-            try:
-                return read_step(folders[step], wanted)
-            except FileNotFoundError:
-                time.sleep(NAPS[0])
-            except Damaged as error:
-                damaged.add(step)
-                warnings.warn(
-                    f"checkpoint {folders[step]} is damaged and "
-                    f"{self._put_away(folders[step])}: {first_line(error)}",
-                    stacklevel=2,
-                )
-        if damaged or (not folders and is_there(self.root / "quarantine")):
-            raise CheckpointError(
-                f"no good checkpoint is left in {self.root}; the damaged ones are kept there"
-            )
-        return None
-
-    def _folders(self) -> dict[int, Path]:
-        with self._reading():
-            return patiently(lambda: step_folders(self.root))
-
-    def _chosen(self, choose: Choice, folders: dict[int, Path]) -> int | None:
-        with self._reading():
-            return choose(folders)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.root} cannot be read, which need not be damage: {first_line(error)}"
-            ) from error
 
     def _put_away(self, folder: Path) -> str:
         """Moves a damaged step to quarantine, where that is for this store to do; tells

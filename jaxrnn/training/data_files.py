@@ -13,8 +13,9 @@ def locate(data: Path) -> Path:
     """The whole path of a file or folder, looked for from here and then in the folder
     that JAXRNN_DATA names. Raises ValueError if it is in neither."""
     for place in (Path(), Path(os.environ.get("JAXRNN_DATA", ""))):
-        if (place / data).exists():
-            return (place / data).absolute()
+        # Links are left as they are: the name tells whether a file is packed.
+        if (found := place / os.path.expanduser(data)).exists():
+            return found.absolute()
     raise ValueError(f"no data at {data}: --data takes a file or a folder")
 
 

@@ -35,16 +35,14 @@ class OrbaxWriter:
     def save(
         self, step: int, arrays: Mapping[str, np.ndarray], meta: dict[str, Any]
     ) -> None:
+        # Orbax refuses empty arrays; their shape in the JSON says all.
+        filled = {path: array for path, array in arrays.items() if array.size}
         self._manager.reload()
         with errors_raised_only(self._root):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    # Orbax refuses empty arrays; their shape in the JSON says all.
-                    state=ocp.args.StandardSave(
-                        {p: x for p, x in arrays.items() if x.size}
-                    ),
-                    meta=ocp.args.JsonSave(meta),
+                    state=ocp.args.StandardSave(filled), meta=ocp.args.JsonSave(meta)
                 ),
                 force=True,
             )

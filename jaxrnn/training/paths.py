@@ -1,4 +1,4 @@
-"""Paths as people write them, made whole; and names for libraries that read more into them."""
+"""Paths as people write them, made whole, and as libraries read them."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def whole_path(path: str | os.PathLike[str]) -> Path:
     # pathlib makes gs:/bucket of gs://bucket.
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", written):
         raise ValueError(
-            f"{written} is a URL; a run is kept in a folder of a file system of this machine"
+            f"{written} is a URL; what is wanted is a folder of this machine's file system"
         )
     return Path(os.path.realpath(os.path.expanduser(written)))
 

@@ -4,10 +4,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxrnn.training.checkpoint import CheckpointStore
+import jax
+
+from jaxrnn.training.checkpoint import CheckpointStore, Restored
 from jaxrnn.training.options import Options
 from jaxrnn.training.run_directory import RunDirectory
-from jaxrnn.training.state import TrainState
+from jaxrnn.training.state import LATER_LEAVES, TrainState
 
 Config = TypeVar("Config", bound=Options)
 
@@ -39,13 +41,34 @@ def check_data(path: Path, sha256: str) -> None:
         )
 
 
+def best_params(path: Path, like: TrainState) -> Any:
+    """The parameters to use of the run at `path`: of its best state, or the newest one
+    before its first evaluation; their averages where `like` keeps some.
+
+    Nothing else of the state is read, so neither the kind of its random key nor its
+    optimiser matters, nor the mode of JAX and the devices that it was trained with. Raises
+    ValueError if there is no checkpoint, or none with such parameters.
+    """
+    name = "averages" if jax.tree.leaves(like.averages) else "params"
+    wanted = {name: like.evaluated_params}
+    store = CheckpointStore(path)
+    restored = store.restore_best(wanted, part=True) or store.restore(wanted, part=True)
+    return existing(restored, path).state[name]
+
+
 def best_state(path: Path, like: TrainState) -> TrainState:
-    """The best state of the run at `path`, the newest one before its first evaluation.
+    """The best state of the run at `path` as a whole, the newest one before its first
+    evaluation.
 
     Raises ValueError if there is none, or none like `like`.
     """
-    with CheckpointStore(path) as store:
-        restored = store.restore_best(like) or store.restore(like)
+    store = CheckpointStore(path)
+    restored = store.restore_best(like, defaults=LATER_LEAVES)
+    restored = restored or store.restore(like, defaults=LATER_LEAVES)
+    return existing(restored, path).state
+
+
+def existing(restored: Restored | None, path: Path) -> Restored:
     if restored is None:
         raise ValueError(f"{path} has no checkpoint yet")
-    return restored.state
+    return restored

@@ -15,7 +15,7 @@ from jaxrnn.training.loop import Halted, train
 from jaxrnn.training.metrics import MetricsLog, read_metrics
 from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
-from jaxrnn.training.processes import first_only, is_first
+from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.progress import Progress, figures_shown
 from jaxrnn.training.run_directory import RunDirectory, write_json, write_text
 from jaxrnn.training.skips import Skips
@@ -74,8 +74,8 @@ class Run:
         Raises NotFinite when the options allow no further step, and CheckpointError when
         one cannot be saved.
         """
-        if not self.ended and is_first():
-            self.directory.result.unlink(missing_ok=True)
+        if not self.ended:
+            first_only(lambda: self.directory.result.unlink(missing_ok=True))
         while True:
             try:
                 self._train(stop)
@@ -121,20 +121,22 @@ class Run:
             "parameters": count(state.params),
             "state_sha256": digest_tree(state),
         }
-        measured = {"valid": self._figures_of_best()}
+        measured = {"valid": together(self._figures_of_best)}
         if task.test is not None:
-            best = self.store.restore_best(self._like)
+            best = self.store.restore_best(self._like, defaults=LATER_LEAVES)
             if best is not None:
                 measured["test"] = task.test(best.state.evaluated_params)
         for split, figures in measured.items():
             result |= {f"{split}_{name}": value for name, value in figures.items()}
-        if is_first():
-            plot_losses(self.directory.metrics, self.directory.picture, task.unit)
-            write_json(self.directory.result, result)
-            for split, figures in measured.items():
-                if figures:
-                    print(figures_shown(split, figures, task.unit))
+        first_only(lambda: self._write(result, measured))
         return result
+
+    def _write(self, result: dict[str, Any], measured: dict[str, dict[str, float]]) -> None:
+        plot_losses(self.directory.metrics, self.directory.picture, self.task.unit)
+        write_json(self.directory.result, result)
+        for split, figures in measured.items():
+            if figures:
+                print(figures_shown(split, figures, self.task.unit))
 
     def _figures_of_best(self) -> dict[str, float]:
         best = int(self.state.best_step)
@@ -161,12 +163,15 @@ class Run:
         )
 
     def _go_on(self) -> None:
-        rows = read_metrics(self.directory.metrics)
         restored = self.store.restore(self._like, defaults=LATER_LEAVES)
         if restored is not None:
             self.state, self.seconds = restored.state, restored.record["seconds"]
             self.skips = self.skips.joined_by(restored.record)
-        elif rows or self.options.resume == "must":
+        first_only(lambda: self._check_log(begins=restored is None))
+
+    def _check_log(self, begins: bool) -> None:
+        rows = read_metrics(self.directory.metrics)
+        if begins and (rows or self.options.resume == "must"):
             raise CheckpointError(
                 f"{self.directory.path} holds a run but no checkpoint to go on from"
             )
@@ -185,7 +190,7 @@ class Run:
                 f"{halted}, and --on-nan {options.on_nan} with --nan-limit "
                 f"{options.nan_limit} ends the run here; its checkpoints are untouched"
             )
-        restored = self.store.restore_lasting(self._like)
+        restored = self.store.restore_lasting(self._like, defaults=LATER_LEAVES)
         assert restored is not None  # a run begins by saving
         first, last = restored.step + 1, halted.step
         skips = Skips.asked(options.skip_batches).joined_by(restored.record)

@@ -7,14 +7,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrnn.training.paths import whole_path
+
 Description = dict[str, Any]
 
 
 class RunDirectory:
     """The files of a run: all that resuming, evaluating and sampling need."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = whole_path(path)
         self.config = self.path / "config.json"
         self.history = self.path / "history.jsonl"
         self.metrics = self.path / "metrics.jsonl"
@@ -109,7 +111,7 @@ def write_text(path: Path, content: str) -> None:
     """Writes at once or not at all, and only what is not there already."""
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
-    written = path.with_suffix(".tmp")
+    written = path.with_name(f"{path.name}.tmp")
     with written.open("w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
