@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,12 @@ from jaxrnn.training.paths import plainly_named, whole_path
 from jaxrnn.training.patience import Damaged, Unreadable, is_there, patiently
 
 FORMAT = 1
+
+# How TensorStore tells an error that says nothing about the bytes.
+OF_THE_SYSTEM = re.compile(
+    "os_error_code|^(RESOURCE_EXHAUSTED|PERMISSION_DENIED|UNAVAILABLE|DEADLINE_EXCEEDED|"
+    "ABORTED|CANCELLED|INTERNAL|UNKNOWN):"
+)
 
 Result = TypeVar("Result")
 
@@ -126,8 +133,8 @@ def arrays_of(
 ) -> Iterator[dict[str, ts.TensorStore]]:
     """The arrays that are not empty, opened, their shapes compared, to be read within.
 
-    An error of TensorStore is damage, but not where it names one of the system, nor where
-    the files are `listed`: then they are known to be those that were saved.
+    An error of TensorStore is damage, but not where it stems from the system, nor where the
+    files are `listed`: then they are known to be those that were saved.
     """
     try:
         with plainly_named(folder) as plain:
@@ -144,7 +151,7 @@ def arrays_of(
     except (MemoryError, OSError, Damaged):
         raise
     except Exception as error:
-        if listed or "OS error" in str(error):
+        if listed or OF_THE_SYSTEM.search(str(error)):
             raise Unreadable(first_line(error)) from error
         raise Damaged(first_line(error)) from error
 
@@ -187,6 +194,8 @@ def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
         )
     if isinstance(wanted, np.ndarray):
         return saved.data
+    if isinstance(wanted, np.generic):
+        return saved.data[()]
     # An uncommitted array follows the others of a computation to their devices: it must
     # come back as one.
     sharding = wanted.sharding if getattr(wanted, "committed", True) else None
@@ -207,6 +216,8 @@ def digest_json(meta: dict[str, Any]) -> str:
 
 def first_line(error: BaseException) -> str:
     line = str(error).strip().partition("\n")[0]
+    # Some thousand characters of TensorStore's options.
+    line = line.partition(" [tensorstore_spec=")[0]
     if len(line) > 300:
         # The system's reason comes last.
         line = f"{line[:140]} ... {line[-140:]}"
