@@ -27,16 +27,19 @@ UPDATE = "jaxrnn.training.data:TokenLanes.batch"
 EVALUATION = "jaxrnn.training.data:TokenLanes.every_token"
 SAVING = "jaxrnn.training.checkpoint:CheckpointStore.save"
 WRITING = "orbax.checkpoint:CheckpointManager.save"
+CHECKING = "jaxrnn.training.file_list:digest_files"
 FILE_CHANGE = "a change of a file in the run's folder"
 
 
 @dataclass(frozen=True)
 class Blow:
-    """A signal, or the loss of room for files beyond `room` bytes, at a moment."""
+    """A signal, an error, or the loss of room for files beyond `room` bytes, at a moment."""
 
     moment: str
     n: int = 1  # before the nth call or change
     signal: int = 0
+    errno: int = 0
+    times: int = 1  # at so many calls or changes on end
     room: int = 0
     seconds: float | None = None  # so long after the first call instead
 
@@ -106,9 +109,9 @@ class Arena:
         )
 
     def start_several(
-        self, count: int, arguments: list[str], *blows: Blow
+        self, count: int, arguments: list[str], *blows: Blow, struck: int = 1
     ) -> list[subprocess.CompletedProcess[str]]:
-        """The same in `count` processes together; the last one takes the blows."""
+        """The same in `count` processes together; one is `struck` by the blows."""
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -116,10 +119,10 @@ class Arena:
         arguments = [*arguments, "--distributed"]
         started = []
         for index in range(count):
-            struck = blows if index == count - 1 else ()
+            taken = blows if index == struck else ()
             started.append(
                 subprocess.Popen(
-                    command(arguments, *struck),
+                    command(arguments, *taken),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

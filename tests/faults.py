@@ -6,8 +6,10 @@ final state and every byte of the log equal those of a run that nothing disturbe
 """
 
 import argparse
+import errno
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -251,6 +253,48 @@ class Faults:
             "a run whose newest step is damaged", count, "loud, older step, same bits"
         )
 
+    def odd_names(self, *names: str) -> Outcome:
+        """Folders whose names mean more to libraries than to people."""
+        (self.arena.home / "from here").mkdir(exist_ok=True)
+        for name in names:
+            run_dir = self.arena.home / "from here" / name
+            self.arena.start(self.options(run_dir), Blow(moments.UPDATE, 9, signal.SIGTERM))
+            hold(saved(run_dir) == 9, (run_dir, saved(run_dir)))
+            self.same_end(self.finish(run_dir))
+            self.every_step_is_good(run_dir)
+            self.nothing_is_left_over(run_dir)
+        return Outcome(
+            f"a folder named {', '.join(f'`{name}`' for name in names)}",
+            len(names),
+            "stopped and resumed, same bits, every listed step restored",
+        )
+
+    def failing_reads(self) -> Outcome:
+        """Checkpoints that cannot be read just now, for a while and to the end."""
+        run_dir = self.new_run()
+        self.arena.start(self.options(run_dir), Blow(moments.UPDATE, 9, signal.SIGTERM))
+        numbers = (errno.ESTALE, errno.EMFILE, errno.EIO)
+        for number in numbers:
+            failed = self.arena.start(
+                self.options(run_dir), Blow(moments.CHECKING, errno=number, times=10**9)
+            )
+            hold(failed.returncode == 2, failed.stderr)
+            told = "cannot be read, which need not be damage: OSError: "
+            hold(told in failed.stderr and failed.stderr.count("\n") == 1, failed.stderr)
+            hold(saved(run_dir) == 9, saved(run_dir))
+            self.nothing_is_left_over(run_dir)
+        passing = self.arena.start(
+            self.options(run_dir), Blow(moments.CHECKING, errno=errno.ESTALE, times=2)
+        )
+        hold((passing.returncode, passing.stderr) == (0, ""), passing.stderr)
+        self.same_end(run_dir)
+        return Outcome(
+            "checkpoints that cannot be read: stale handle, too many files, I/O error",
+            len(numbers) + 1,
+            "refused in one sentence, nothing in quarantine; tried again where it passed, "
+            "same bits",
+        )
+
     def full_disk(self) -> Outcome:
         """No room from the start, and no room from some update on."""
         changes = {"hidden_size": 64, "embedding_size": 64}
@@ -409,6 +453,39 @@ class Faults:
             f"{difference:.0e} of one process",
         )
 
+    def failing_processes(self) -> Outcome:
+        """One of two that cannot read its data, a checkpoint, or save."""
+        run_dir = self.new_run()
+        self.arena.start(self.options(run_dir), Blow(moments.UPDATE, 9, signal.SIGTERM))
+        failures = (
+            (1, Blow(moments.READING, errno=errno.EIO), 2),
+            (0, Blow(moments.CHECKING, errno=errno.ESTALE, times=10**9), 2),
+            (1, Blow(moments.CHECKING, errno=errno.ESTALE, times=10**9), 2),
+            (0, Blow(moments.WRITING, errno=errno.ENOSPC), 1),
+        )
+        slowest = 0.0
+        for struck, blow, code in failures:
+            began = time.monotonic()
+            both = self.arena.start_several(2, self.options(run_dir), blow, struck=struck)
+            slowest = max(slowest, time.monotonic() - began)
+            for index, process in enumerate(both):
+                hold(process.returncode == code, process.stderr)
+                told = (
+                    os.strerror(blow.errno)
+                    if index == struck
+                    else f"process {struck} cannot go on; it says why"
+                )
+                hold(told in process.stderr, (told, process.stderr))
+            hold(saved(run_dir) == 9, saved(run_dir))
+            self.nothing_is_left_over(run_dir)
+        hold(slowest < 100, f"the others waited for {slowest:.0f} s")
+        self.same_end(self.finish(run_dir))
+        return Outcome(
+            "one of two processes cannot read its data, a checkpoint, or save",
+            len(failures),
+            "both end at once, each with a sentence, nothing in quarantine; same bits after",
+        )
+
 
 def digests(folder: Path) -> dict[str, str]:
     return {path: digest_leaf(leaf) for path, leaf in read_step(folder).leaves.items()}
@@ -432,6 +509,8 @@ def zero_tailed(path: Path) -> None:
     half = len(content) // 2
     path.write_bytes(content[:half] + bytes(len(content) - half))
 
+
+ODD_NAMES = ("cell=[lstm,gru]", "a\\b", "a*b?", "50% #1", "../Größe")
 
 DAMAGES: tuple[Callable[[Path], None], ...] = (truncated, emptied, removed, zero_tailed)
 
@@ -469,12 +548,15 @@ def main() -> int:
             lambda: faults.damaged_runs(3),
             faults.signals,
             faults.second_signals,
+            lambda: faults.odd_names(*ODD_NAMES),
+            faults.failing_reads,
             faults.full_disk,
             faults.two_writers,
             faults.bad_numbers,
             faults.changed_world,
             lambda: faults.devices(1, 2, 4, 1),
             lambda: faults.processes(2),
+            faults.failing_processes,
         ):
             try:
                 outcome = fault()

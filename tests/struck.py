@@ -1,7 +1,7 @@
 """Trains a language model that is struck on the way: `struck.py WHAT ARGUMENTS ...`.
 
-WHAT is JSON: `blows`, each a signal to this process or a limit to the size of files at a
-moment of the run, and `poison`, the steps whose loss is not a number.
+WHAT is JSON: `blows`, each a signal to this process, an error of the system or a limit to
+the size of files at a moment of the run, and `poison`, the steps whose loss is not a number.
 """
 
 import atexit
@@ -23,6 +23,8 @@ def strike(blow: dict[str, Any]) -> None:
     if blow["signal"]:
         os.kill(os.getpid(), blow["signal"])
         return
+    if blow["errno"]:
+        raise OSError(blow["errno"], os.strerror(blow["errno"]))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (blow["room"], hard))
 
@@ -44,13 +46,13 @@ def wrap(target: str, before: Any) -> None:
 
 
 def at_count(blow: dict[str, Any]) -> Any:
-    """Strikes when it is called for the nth time."""
+    """Strikes when it is called for the nth time, and so many `times`."""
     calls = 0
 
     def count() -> None:
         nonlocal calls
         calls += 1
-        if calls == blow["n"]:
+        if 0 <= calls - blow["n"] < blow["times"]:
             strike(blow)
 
     return count

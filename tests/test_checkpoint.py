@@ -1,5 +1,6 @@
 """The checkpoint store: the same bits back, whatever happens to the files."""
 
+import logging
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ import pytest
 
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.digest import digest_leaf, digest_leaves, digest_tree
+from jaxrnn.training.orbax_writer import errors_raised_only
 from jaxrnn.training.saved_step import CheckpointError, read_step
 from jaxrnn.training.step_folders import step_folders
 from jaxrnn.training.verify import main as verify_main
@@ -639,6 +641,32 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_once_there_is_room(tmp_path
         folder = tmp_path / "checkpoints" / str(step)
         assert digest_of(folder) == digest_leaves(make_state(step))
     assert set(checkpoints(tmp_path)) == {"1", "2", "5"}
+
+
+def test_only_what_is_raised_to_us_is_kept_out_of_the_log(tmp_path):
+    seen = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    logger = logging.getLogger("absl")
+    logger.addHandler(handler)
+    level = logger.level
+    try:
+        with errors_raised_only(tmp_path):
+            assert logger.level == level and logger.isEnabledFor(logging.ERROR)
+            with ThreadPoolExecutor(1) as orbax:
+                orbax.submit(logger.error, "cannot write %s/1/state", tmp_path).result()
+            logger.warning("slow: %s/1/state", tmp_path)
+            logger.error("cannot write %s-2/1/state", tmp_path)
+            logger.error("something else")
+        logger.error("cannot read %s/1/state", tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert seen == [
+        f"slow: {tmp_path}/1/state",
+        f"cannot write {tmp_path}-2/1/state",
+        "something else",
+        f"cannot read {tmp_path}/1/state",
+    ]
 
 
 SAVE_FOR_EVER = """

@@ -19,12 +19,15 @@ def faults(tmp_path_factory):
         "second_signals": (),
         "damage": (40,),
         "damaged_runs": (1,),
+        "odd_names": ("../[2026] a*b",),
+        "failing_reads": (),
         "full_disk": (),
         "two_writers": (),
         "bad_numbers": (),
         "changed_world": (),
         "devices": (1, 2, 1),
         "processes": (1,),
+        "failing_processes": (),
     }.items(),
 )
 def test_a_run_survives(faults, fault, arguments):

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import socket
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxrnn.training import lock
 from jaxrnn.training.lock import RunLock, RunLocked
 
 HOLD = """
@@ -77,14 +79,68 @@ def test_a_holder_that_has_not_yet_told_who_it_is_is_refused_too(tmp_path):
             pass
 
 
-def test_without_locks_in_the_file_system_a_live_pid_decides(tmp_path, monkeypatch, holder):
-    def no_locks(*_):
-        raise OSError(95, "Operation not supported")
+def no_locks(*_):
+    raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    with pytest.raises(RunLocked, match=f"process {holder.pid}"), RunLock(tmp_path):
+
+@pytest.fixture(params=["no locks in the file system", "no fcntl"])
+def without_locks(request, monkeypatch):
+    if request.param == "no fcntl":
+        monkeypatch.setattr("jaxrnn.training.lock.fcntl", None)
+    else:
+        monkeypatch.setattr("fcntl.flock", no_locks)
+
+
+def test_without_locks_a_live_pid_decides(tmp_path, holder, without_locks):
+    with (
+        pytest.raises(RunLocked, match=f"process {holder.pid}.*remove "),
+        RunLock(tmp_path),
+    ):
         pass
     holder.kill()
     holder.wait()
+    for _ in range(2):
+        with RunLock(tmp_path), pytest.raises(RunLocked), RunLock(tmp_path):
+            pass
+    # A process of the same number, as in a container that was started anew.
+    left = {"pid": os.getpid(), "host": socket.gethostname(), "started": "yesterday"}
+    (tmp_path / "lock.json").write_text(json.dumps(left))
     with RunLock(tmp_path):
         pass
+
+
+def test_without_locks_the_last_of_two_at_once_holds_it(
+    tmp_path, monkeypatch, without_locks
+):
+    other = {"pid": 1, "host": "elsewhere", "started": "at the same moment"}
+    monkeypatch.setattr(
+        "time.sleep", lambda _: (tmp_path / "lock.json").write_text(json.dumps(other))
+    )
+    with pytest.raises(RunLocked, match="process 1 on elsewhere"), RunLock(tmp_path):
+        pass
+
+
+def test_where_nobody_can_ask_who_lives_the_name_in_the_file_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxrnn.training.lock.fcntl", None)
+    monkeypatch.setattr("jaxrnn.training.lock.ASKS_BY_KILL", False)
+    monkeypatch.setattr("os.kill", None)
+    with RunLock(tmp_path):
+        pass
+    left = {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "yesterday"}
+    (tmp_path / "lock.json").write_text(json.dumps(left))
+    with pytest.raises(RunLocked, match="if that process has ended, remove .*lock.json"):
+        RunLock(tmp_path).__enter__()
+    (tmp_path / "lock.json").unlink()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_the_lock_can_be_imported_where_there_is_no_fcntl(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert lock.__file__ is not None
+    spec = importlib.util.spec_from_file_location("lock_elsewhere", lock.__file__)
+    assert spec is not None and spec.loader is not None
+    elsewhere = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    with elsewhere.RunLock(tmp_path), pytest.raises(elsewhere.RunLocked):
+        elsewhere.RunLock(tmp_path).__enter__()
