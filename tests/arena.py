@@ -33,7 +33,7 @@ FILE_CHANGE = "a change of a file in the run's folder"
 
 @dataclass(frozen=True)
 class Blow:
-    """A signal, an error, or the loss of room for files beyond `room` bytes, at a moment."""
+    """A signal, an error, or no more room for files beyond `room` bytes, at a moment."""
 
     moment: str
     n: int = 1  # before the nth call or change

@@ -483,7 +483,7 @@ class Faults:
         return Outcome(
             "one of two processes cannot read its data, a checkpoint, or save",
             len(failures),
-            "both end at once, each with a sentence, nothing in quarantine; same bits after",
+            "both end, each with a sentence, nothing in quarantine; same bits after",
         )
 
 

@@ -1,7 +1,7 @@
 """Trains a language model that is struck on the way: `struck.py WHAT ARGUMENTS ...`.
 
 WHAT is JSON: `blows`, each a signal to this process, an error of the system or a limit to
-the size of files at a moment of the run, and `poison`, the steps whose loss is not a number.
+the size of files at a moment of the run, and `poison`, the steps whose loss is no number.
 """
 
 import atexit

@@ -9,6 +9,7 @@ import pytest
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.reopen import best_params, best_state
+from jaxrnn.training.run import state_fingerprint
 from jaxrnn.training.state import LATER_LEAVES, TrainState
 
 
@@ -73,3 +74,10 @@ def test_a_state_of_an_older_version_is_opened_in_every_way(tmp_path):
     for restore in (store.restore, store.restore_best, store.restore_lasting):
         restored = restore(like, defaults=LATER_LEAVES)
         assert restored is not None and restored.state.skipped == 0
+
+
+def test_going_on_in_another_mode_of_jax_would_change_the_bits():
+    state = make_state(1.0, optax.sgd(0.1))
+    assert state_fingerprint(state)["enable_x64"] is False
+    with jax.enable_x64(True):
+        assert state_fingerprint(state)["enable_x64"] is True
