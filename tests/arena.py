@@ -132,7 +132,7 @@ class Arena:
             )
         ended = []
         for process in started:
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=300)
             ended.append(
                 subprocess.CompletedProcess(process.args, process.returncode, out, errors)
             )

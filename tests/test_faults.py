@@ -1,7 +1,7 @@
 """Every fault a few times: what `make faults` does many times over."""
 
 import pytest
-from faults import Faults
+from faults import FAILURES, PASSING, Faults
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -20,14 +20,14 @@ def faults(tmp_path_factory):
         "damage": (40,),
         "damaged_runs": (1,),
         "odd_names": ("../[2026] a*b",),
-        "failing_reads": (),
+        "failing_reads": PASSING[:1],
         "full_disk": (),
         "two_writers": (),
         "bad_numbers": (),
         "changed_world": (),
         "devices": (1, 2, 1),
         "processes": (1,),
-        "failing_processes": (),
+        "failing_processes": FAILURES[:1],
     }.items(),
 )
 def test_a_run_survives(faults, fault, arguments):
