@@ -36,7 +36,7 @@ class RunLock:
     ended. Raises RunLocked if another process, or this one, holds it already.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
         self.path = whole_path(run_dir) / "lock.json"
         self._file: IO[str] | None = None
 
