@@ -79,13 +79,23 @@ def test_after_too_many_in_a_row_nothing_moves_any_more():
         assert digest_tree(state) == frozen
 
 
-def test_averages_follow_the_parameters():
-    state, want = start(), np.array([1.0, 2.0])
-    for _ in range(3):
-        state, _ = STEP(state, CLEAN)
-        want = 0.9 * want + 0.1 * np.asarray(state.params)
-    np.testing.assert_allclose(state.averages, want, rtol=1e-6)
+def test_averages_follow_the_parameters_and_forget_where_they_began():
+    state, seen = start(), []
+    for batch in (CLEAN, POISONED["loss"], CLEAN, CLEAN):
+        before = state.params
+        state, metrics = STEP(copy(state), batch)
+        if metrics["finite"]:
+            seen.append(np.asarray(state.params))
+        weights = 0.9 ** np.arange(len(seen))[::-1]
+        want = weights @ np.array(seen) / weights.sum()
+        np.testing.assert_allclose(state.averages, want, rtol=1e-6)
+    assert not np.allclose(before, state.params)
     assert state.evaluated_params is state.averages
+    ema = optax.ema(0.9, debias=True)
+    debiased, ema_state = jnp.zeros(2), ema.init(jnp.zeros(2))
+    for params in seen:
+        debiased, ema_state = ema.update(jnp.asarray(params), ema_state)
+    np.testing.assert_allclose(state.averages, debiased, rtol=1e-5)
 
 
 def test_a_plateau_scales_the_updates_down_and_is_part_of_the_state():

@@ -559,7 +559,9 @@ def test_the_first_signal_is_remembered_and_the_second_ends_at_once(first, secon
     assert process.stdout.readline() == f"{first.name}\n"
     process.send_signal(second)
     _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (128 + second, "")
+    assert process.returncode == 128 + second
+    assert errors.startswith(f"{first.name}: stopping after this step, the state saved;")
+    assert errors.count("\n") == 1
 
 
 def test_the_handlers_of_before_are_back_afterwards():

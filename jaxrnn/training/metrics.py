@@ -21,11 +21,19 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def cut_back(self, step: int) -> None:
-        """Drops the rows after `step`, and a last line that was never finished."""
+    def cut_back(self, step: int, *, evaluated: bool = True) -> None:
+        """Drops the rows after `step`, and a last line that was never finished.
+
+        Its evaluation goes too, if it is not `evaluated`.
+        """
         if not is_first():
             return
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+        kept = [
+            row
+            for row in read_metrics(self.path)
+            if row["step"] <= step
+            and (evaluated or row["step"] < step or not is_evaluation(row))
+        ]
         written = self.path.with_suffix(".tmp")
         written.write_text("".join(map(as_line, kept)))
         written.replace(self.path)
@@ -34,6 +42,10 @@ class MetricsLog:
         if is_first():
             with self.path.open("a") as file:
                 file.writelines(map(as_line, rows))
+
+
+def is_evaluation(row: dict[str, Any]) -> bool:
+    return any(name.startswith("valid_") for name in row)
 
 
 def as_line(row: dict[str, Any]) -> str:
