@@ -71,6 +71,8 @@ class Progress:
     def evaluating(self, done: int, total: int) -> None:
         """Shows where an evaluation is, now and then."""
         now = time.monotonic()
+        if done == 0:
+            self._shown = now
         if now - self._shown < (SAID_EVERY if self.bar.disable else SHOWN_EVERY):
             return
         self._shown = now
