@@ -14,6 +14,7 @@ from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import Optimiser, make_plateau
 from jaxrnn.training.options import Options
+from jaxrnn.training.run import state_fingerprint
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import TrainState
@@ -181,6 +182,12 @@ def test_only_allowed_fields_may_change_and_what_did_is_told(tmp_path):
     # An older version did not know the newer field.
     now = began | {"rate": 0.2, "newer": True}
     assert run.compare(now, "auto", allowed={"rate"}) == {"rate": (0.1, 0.2)}
+    with pytest.raises(ValueError, match="newer was 'old' and is now True"):
+        run.compare(now, "auto", allowed={"rate"}, before={"newer": "old"})
+    with pytest.raises(ValueError) as refusal:
+        run.compare(both, "auto", misfit=lambda: "it lacks a leaf")
+    assert "that one cannot go on so: of its state it lacks a leaf" in str(refusal.value)
+    assert "--allow-change" not in str(refusal.value)
     assert run.read_config() == began
     run.config.write_text("{")
     with pytest.raises(ValueError, match="config.json cannot be read"):
@@ -194,6 +201,15 @@ def test_going_back_depends_on_when_it_saves():
     assert Options(nan_limit=7).halt_after == 7
     with pytest.raises(ValueError, match="nan_limit must be 1 or more, got 0"):
         Options(nan_limit=0).halt_after  # noqa: B018
+
+
+def test_what_older_versions_did_otherwise_is_named():
+    assert "weight_decay_of" in Options().free  # nothing decays
+    assert "weight_decay_of" not in Options(weight_decay=0.1).free
+    assert Options().before == {"eval_batches": None, "weight_decay_of": "all"}
+    averaging = Options(average=0.9).before
+    assert averaging["average_from"] == "initial parameters"
+    assert state_fingerprint(start())["average_from"] == "first update"
 
 
 @pytest.mark.parametrize("average", [-0.1, 1.0])

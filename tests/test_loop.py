@@ -119,6 +119,7 @@ EIGHT_DEVICES = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+import jax
 from experiments.language_model.config import PRESETS
 from experiments.language_model.task import make_task
 from jaxrnn.training.run import Run
@@ -127,7 +128,9 @@ config = replace(
     PRESETS["tiny"][1], data=Path(sys.argv[1]), run_dir=Path(sys.argv[2]), hidden_size=4,
     sequence_length=4, steps=60, log_every=1000, eval_every=30, average=0.9,
 )
-with Run(make_task(config), config) as run:
+task = make_task(config)
+jax.config.update("jax_log_compiles", True)  # not before: JAX has functions of these names
+with Run(task, config) as run:
     run.train(StopRequest())
     print(run.finish()["step"])
 """
@@ -143,7 +146,6 @@ def test_many_devices_keep_up_and_each_program_is_compiled_once(tmp_path):
         cwd=ROOT,
         env=os.environ
         | {
-            "JAX_LOG_COMPILES": "1",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
             "--xla_backend_optimization_level=0",
         },
