@@ -142,7 +142,7 @@ class Faults:
         return result(run_dir)["seconds"], int(changes[1])
 
     def signals(self) -> Outcome:
-        """SIGINT, SIGTERM and SIGHUP at every kind of moment of one run, one after the other."""
+        """The three signals at every kind of moment of one run, one after the other."""
         run_dir = self.new_run()
         step, tried = 0, 0
         for number, moment, n, done in (

@@ -186,7 +186,7 @@ def test_only_allowed_fields_may_change_and_what_did_is_told(tmp_path):
         run.compare(now, "auto", allowed={"rate"}, before={"newer": "old"})
     with pytest.raises(ValueError) as refusal:
         run.compare(both, "auto", misfit=lambda: "it lacks a leaf")
-    assert "that one cannot go on so: of its state it lacks a leaf" in str(refusal.value)
+    assert "cannot go on so, its checkpoint does not fit: it lacks a" in str(refusal.value)
     assert "--allow-change" not in str(refusal.value)
     assert run.read_config() == began
     run.config.write_text("{")

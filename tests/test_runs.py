@@ -87,10 +87,10 @@ def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
     [
         ({"dropout": 0.2}, "dropout was 0.1 and is now 0.2"),
         ({"seed": 1}, "seed was 0 and is now 1 (for a new run: another --run-dir; to go"),
-        ({"hidden_size": 9}, "that one cannot go on so: of its state "),
+        ({"hidden_size": 9}, "that one cannot go on so, its checkpoint does not fit: "),
         ({"batch_size": 4}, "was saved as float32[8, 8] and float32[4, 8] is wanted)"),
         ({"cell": "gru"}, "cannot go on so"),
-        ({"optimiser": "sgd"}, "cannot go on so: of its state it holds opt_state/"),
+        ({"optimiser": "sgd"}, "checkpoint does not fit: it lacks opt_state/"),
         ({"eval_batches": 2}, "eval_batches was None and is now 2"),
         ({"eval_batches": 0}, "eval_batches must be 1 or more, got 0"),
         ({"hidden_size": 9, "allow_change": "hidden_size"}, " does not fit: "),

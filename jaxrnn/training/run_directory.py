@@ -85,7 +85,7 @@ class RunDirectory:
         names = " ".join(sorted(changes))
         advice = f"to go on with that one all the same: --allow-change {names}"
         if misfit:
-            advice = f"that one cannot go on so: of its state {misfit}"
+            advice = f"that one cannot go on so, its checkpoint does not fit: {misfit}"
         return (
             f"{self.path} holds a run with another configuration: {told} "
             f"(for a new run: another --run-dir; {advice})"
