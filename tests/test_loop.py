@@ -1,5 +1,6 @@
 """The loop around a task: how far ahead it runs, what it evaluates, how it stops."""
 
+import importlib
 import json
 import os
 import shlex
@@ -221,6 +222,37 @@ def test_an_evaluation_may_be_watched_from_outside():
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert evenly(range(10), 3) == [1, 5, 8] and evenly(range(3), 3) == range(3)
     assert evenly(range(3), None) == evenly(range(3), 9) == range(3)
+
+
+@pytest.mark.parametrize(
+    "name, changes, share",
+    [
+        # The first two batches of 16 tokens of 8 lanes; all test tokens but one.
+        ("language_model", {"hidden_size": 4}, 2 * 8 * 16 / 599),
+        ("sentiment", {"hidden_size": 4}, None),
+        ("translation", {"hidden_size": 4, "batch_size": 4}, None),
+        ("music", {"hidden_size": 3, "batch_size": 2}, None),
+        # The first and the last of three parts, of 256 sequences at most.
+        ("long_lag", {"test_sequences": 600}, (256 + 88) / 600),
+    ],
+)
+def test_an_evaluation_of_few_batches_says_its_share(tmp_path, name, changes, share):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be\nthat is the question\n" * 300)
+    experiment = importlib.import_module(f"experiments.{name}.task")
+    config = importlib.import_module(f"experiments.{name}.config").PRESETS["tiny"][1]
+    changes |= {"data": text} if name == "language_model" else {}
+    few = experiment.make_task(replace(config, eval_batches=2, **changes))
+    seen = []
+    with watching(lambda done, total: seen.append((done, total))):
+        figures = few.test(few.state.params)
+    assert seen[-2:] == [(0, 2), (1, 2)]
+    assert 0 < figures["share"] < 1 and np.isfinite(figures["loss"])
+    whole = experiment.make_task(replace(config, eval_batches=10**6, **changes))
+    with watching(lambda done, total: seen.append((done, total))):
+        assert "share" not in whole.test(few.state.params)
+    assert seen[-1][1] > 2
+    assert share is None or figures["share"] == pytest.approx(share)
 
 
 # Tasks and options of one's own.

@@ -368,7 +368,7 @@ def test_an_optimiser_for_each_is_that_of_every_candidate_alone():
 
 def test_a_candidate_that_is_not_finite_is_left_out_and_the_others_go_on(tmp_path):
     options = {"candidates": 3, "weight_noise": 0.0, "steps": 2, "eval_every": 1}
-    config = replace(PRESETS["tiny"][1], run_dir=tmp_path, **options)
+    config = replace(PRESETS["tiny"][1], run_dir=tmp_path, hidden_size=3, **options)
     task = make_task(config)
     # So large that a product of two overflows.
     huge = jax.tree.map(lambda leaf: leaf.at[1].set(3e38), task.state.params)

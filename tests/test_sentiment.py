@@ -409,6 +409,7 @@ def test_evaluation_counts_every_text_once():
     assert got["accuracy"] == pytest.approx(np.mean(right))
     assert got["error"] == pytest.approx(1 - np.mean(right))
     assert got["loss"] == pytest.approx(np.mean(nats), abs=1e-6)
+    assert "share" not in got
 
 
 def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone():
