@@ -144,15 +144,17 @@ class Faults:
         return result(run_dir)["seconds"], int(changes[1])
 
     def signals(self) -> Outcome:
-        """SIGINT and SIGTERM at every kind of moment of one run, one after the other."""
+        """The three signals at every kind of moment of one run, one after the other."""
         run_dir = self.new_run()
         step, tried = 0, 0
         for number, moment, n, done in (
             (signal.SIGINT, moments.READING, 1, 0),
             (signal.SIGTERM, moments.COMPILING, 1, 1),
             (signal.SIGINT, moments.UPDATE, 3, 3),
+            # The evaluation is cut short, done by the next start, and saved with its step.
             (signal.SIGTERM, moments.EVALUATION, 1, 6),
-            (signal.SIGINT, moments.SAVING, 1, 4),
+            (signal.SIGINT, moments.SAVING, 1, 0),
+            (signal.SIGHUP, moments.SAVING, 1, 4),
             (signal.SIGTERM, moments.WRITING, 1, 7),
             (signal.SIGTERM, moments.UPDATE, 2, 2),
         ):
@@ -168,7 +170,7 @@ class Faults:
         hold(again.returncode == 0, again.stderr)
         self.same_end(run_dir)
         return Outcome(
-            "SIGINT, SIGTERM: reading, compiling, updating, evaluating, saving",
+            "SIGINT, SIGTERM, SIGHUP: reading, compiling, updating, evaluating, saving",
             tried,
             "saved at that step, exit 128 + signal, same bits by the command printed",
         )

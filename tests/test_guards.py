@@ -14,6 +14,7 @@ from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import Optimiser, make_plateau
 from jaxrnn.training.options import Options
+from jaxrnn.training.run import state_fingerprint
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import TrainState
@@ -79,13 +80,23 @@ def test_after_too_many_in_a_row_nothing_moves_any_more():
         assert digest_tree(state) == frozen
 
 
-def test_averages_follow_the_parameters():
-    state, want = start(), np.array([1.0, 2.0])
-    for _ in range(3):
-        state, _ = STEP(state, CLEAN)
-        want = 0.9 * want + 0.1 * np.asarray(state.params)
-    np.testing.assert_allclose(state.averages, want, rtol=1e-6)
+def test_averages_follow_the_parameters_and_forget_where_they_began():
+    state, seen = start(), []
+    for batch in (CLEAN, POISONED["loss"], CLEAN, CLEAN):
+        before = state.params
+        state, metrics = STEP(copy(state), batch)
+        if metrics["finite"]:
+            seen.append(np.asarray(state.params))
+        weights = 0.9 ** np.arange(len(seen))[::-1]
+        want = weights @ np.array(seen) / weights.sum()
+        np.testing.assert_allclose(state.averages, want, rtol=1e-6)
+    assert not np.allclose(before, state.params)
     assert state.evaluated_params is state.averages
+    ema = optax.ema(0.9, debias=True)
+    debiased, ema_state = jnp.zeros(2), ema.init(jnp.zeros(2))
+    for params in seen:
+        debiased, ema_state = ema.update(jnp.asarray(params), ema_state)
+    np.testing.assert_allclose(state.averages, debiased, rtol=1e-5)
 
 
 def test_a_plateau_scales_the_updates_down_and_is_part_of_the_state():
@@ -171,6 +182,12 @@ def test_only_allowed_fields_may_change_and_what_did_is_told(tmp_path):
     # An older version did not know the newer field.
     now = began | {"rate": 0.2, "newer": True}
     assert run.compare(now, "auto", allowed={"rate"}) == {"rate": (0.1, 0.2)}
+    with pytest.raises(ValueError, match="newer was 'old' and is now True"):
+        run.compare(now, "auto", allowed={"rate"}, before={"newer": "old"})
+    with pytest.raises(ValueError) as refusal:
+        run.compare(both, "auto", misfit=lambda: "it lacks a leaf")
+    assert "cannot go on so, its checkpoint does not fit: it lacks a" in str(refusal.value)
+    assert "--allow-change" not in str(refusal.value)
     assert run.read_config() == began
     run.config.write_text("{")
     with pytest.raises(ValueError, match="config.json cannot be read"):
@@ -184,6 +201,15 @@ def test_going_back_depends_on_when_it_saves():
     assert Options(nan_limit=7).halt_after == 7
     with pytest.raises(ValueError, match="nan_limit must be 1 or more, got 0"):
         Options(nan_limit=0).halt_after  # noqa: B018
+
+
+def test_what_older_versions_did_otherwise_is_named():
+    assert "weight_decay_of" in Options().free  # nothing decays
+    assert "weight_decay_of" not in Options(weight_decay=0.1).free
+    assert Options().before == {"eval_batches": None, "weight_decay_of": "all"}
+    averaging = Options(average=0.9).before
+    assert averaging["average_from"] == "initial parameters"
+    assert state_fingerprint(start())["average_from"] == "first update"
 
 
 @pytest.mark.parametrize("average", [-0.1, 1.0])

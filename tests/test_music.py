@@ -16,7 +16,13 @@ from flax import nnx
 from scipy.io import savemat
 
 from experiments.music import plot, train
-from experiments.music.candidates import add_noise, draw_factors, for_each
+from experiments.music.candidates import (
+    add_noise,
+    best_of,
+    draw_factors,
+    for_each,
+    mean_of_finite,
+)
 from experiments.music.config import PRESETS, Config
 from experiments.music.pieces import KEYS, cut, made_up, marginal_nats, read_splits
 from experiments.music.task import (
@@ -32,7 +38,9 @@ from experiments.music.task import (
 from jaxrnn import LSTM, Elman, Residual, WeightDrop, unroll
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.metrics import read_metrics
+from jaxrnn.training.run import Run
 from jaxrnn.training.run_directory import write_json
+from jaxrnn.training.stop import StopRequest
 
 SMALL = Config(cell="elman", hidden_size=3, candidates=2, data=None)
 
@@ -356,6 +364,44 @@ def test_an_optimiser_for_each_is_that_of_every_candidate_alone():
                 candidate(gradient, number), states[number], candidate(params, number)
             )
             chex.assert_trees_all_close(candidate(updates, number), want, rtol=1e-5)
+
+
+def test_a_candidate_that_is_not_finite_is_left_out_and_the_others_go_on(tmp_path):
+    options = {"candidates": 3, "weight_noise": 0.0, "steps": 2, "eval_every": 1}
+    config = replace(PRESETS["tiny"][1], run_dir=tmp_path, hidden_size=3, **options)
+    task = make_task(config)
+    # So large that a product of two overflows.
+    huge = jax.tree.map(lambda leaf: leaf.at[1].set(3e38), task.state.params)
+    broken = replace(task, state=task.state._replace(params=huge))
+    before = jax.tree.map(np.asarray, task.state.params)
+    with Run(broken, config) as run:
+        assert run.train(StopRequest())
+        figures, after = run.finish(), run.state
+    assert int(after.skipped) == 0
+    for old, new in zip(
+        jax.tree.leaves(before), jax.tree.leaves(after.params), strict=True
+    ):
+        assert (np.asarray(new[1]) == np.float32(3e38)).all()
+        for other in (0, 2):
+            assert not np.array_equal(old[other], new[other])
+    for leaf in jax.tree.leaves(after.opt_state):
+        assert np.isfinite(leaf).all()
+    rate = config.learning_rate * draw_factors(3, config.rate_spread, config.seed)[1]
+    assert figures["valid_left_out_1"] == pytest.approx(rate)
+    assert np.isfinite(figures["valid_loss"]) and np.isfinite(figures["test_loss"])
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert all(np.isfinite(row["loss"]) for row in rows if "loss" in row)
+    assert best_of(np.array([np.nan, 3.0, np.inf, 2.0])) == 3
+
+
+def test_a_mean_over_those_that_are_finite_is_that_over_all_if_all_are():
+    losses = jnp.array([1.0, 2.5, -0.5])
+    value, slope = jax.value_and_grad(mean_of_finite)(losses)
+    assert value == jnp.mean(losses) and (slope == jnp.float32(1 / 3)).all()
+    value, slope = jax.value_and_grad(mean_of_finite)(losses.at[1].set(jnp.nan))
+    assert value == 0.25
+    np.testing.assert_allclose(slope, [1 / 3, 0, 1 / 3], rtol=1e-6)
+    assert np.isnan(mean_of_finite(jnp.full(2, jnp.nan)))
 
 
 @pytest.mark.parametrize("better", [0, 1])

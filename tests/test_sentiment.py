@@ -409,12 +409,14 @@ def test_evaluation_counts_every_text_once():
     assert got["accuracy"] == pytest.approx(np.mean(right))
     assert got["error"] == pytest.approx(1 - np.mean(right))
     assert got["loss"] == pytest.approx(np.mean(nats), abs=1e-6)
+    assert "share" not in got
 
 
 def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone():
     graph, state = task.initial_state(TINY, TOKENIZER, 2)
     texts = task.Texts([e for e in TEXTS if e.text.count(" ") == 3], TOKENIZER, TINY)
-    (batch,) = texts.in_order()
+    (rows,) = texts.buckets.in_order()
+    batch = texts.of(rows)
     assert batch.labels.shape == (16,) and batch.mask.any(0).sum() == 3
     without, _ = jax.jit(task.make_loss(graph))(state.params, (), batch, None)
     measured = task.make_measure(graph)(state.params, texts)

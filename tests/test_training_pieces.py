@@ -18,7 +18,10 @@ from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
 from experiments.language_model.task import make_model
-from jaxrnn import Elman, unroll
+from experiments.long_lag import config as long_lag
+from experiments.music import config as music
+from experiments.sentiment import config as sentiment
+from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
 from jaxrnn.models.cells import CELLS
 from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.loop import Plan
@@ -220,6 +223,33 @@ def test_an_optimiser_moves_as_by_hand_behind_its_clip(name, by_hand):
     clipped = [GRADIENTS[0], GRADIENTS[1] / 5]
     np.testing.assert_allclose(params, by_hand(clipped), rtol=1e-5)
     assert np.abs(params - by_hand(GRADIENTS)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("cell", [LSTM(2, 3), PeepholeLSTM(2, 3), LayerNormLSTM(2, 3)])
+def test_weight_decay_shrinks_matrices_alone_unless_told_to_shrink_all(name, cell):
+    shapes = jax.eval_shape(cell.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), [shapes, jnp.ones((5, 2))])
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    for of, small in (("matrices", 0.0), ("all", -0.1)):
+        options = Options(
+            optimiser=name, learning_rate=1.0, weight_decay=0.1, weight_decay_of=of
+        )
+        transform = options.make_optimiser().transform
+        updates, _ = transform.update(nothing, transform.init(params), params)
+        for leaf in jax.tree.leaves(updates):
+            want = -0.1 if leaf.ndim >= 2 else small
+            np.testing.assert_allclose(leaf, np.full(leaf.shape, want), rtol=1e-6)
+
+
+def test_presets_with_a_figure_shrink_what_they_shrank_when_it_was_measured():
+    presets = [PRESETS, long_lag.PRESETS, music.PRESETS, sentiment.PRESETS]
+    decaying = [
+        config.weight_decay_of
+        for _, config in (pair for each in presets for pair in each.values())
+        if config.weight_decay
+    ]
+    assert decaying == ["all"] * 3
 
 
 def test_an_unknown_optimiser_is_refused():
@@ -461,6 +491,15 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys):
     assert (said, err) == ("done", "")
 
 
+def test_a_long_evaluation_is_seen_to_go_on(capsys, monkeypatch):
+    with Progress(40, 10, 100, "nats/character") as progress:
+        progress.evaluating(0, 9)
+        progress.evaluating(1, 9)  # half a minute has not passed
+        monkeypatch.setattr("jaxrnn.training.progress.SAID_EVERY", 0.0)
+        progress.evaluating(2, 9)
+    assert capsys.readouterr().out == "evaluating: 2 of 9 batches\n"
+
+
 def test_progress_on_a_terminal_is_one_bar(capsys, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -468,10 +507,13 @@ def test_progress_on_a_terminal_is_one_bar(capsys, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("jaxrnn.training.progress.SHOWN_EVERY", 0.0)
     with Progress(40, 10, 100, "nats/word") as progress:
         progress.training(20, np.log(90), 1e-3)
-    assert "20/40" in terminal.getvalue()
-    assert "perplexity 90.00" in terminal.getvalue()
+        progress.evaluating(3, 7)
+        progress.training(30, np.log(80), 1e-3)
+    assert "20/40" in terminal.getvalue() and "evaluating: 3/7" in terminal.getvalue()
+    assert "perplexity 80.00" in terminal.getvalue()
     assert capsys.readouterr().out == ""
 
 
@@ -559,7 +601,9 @@ def test_the_first_signal_is_remembered_and_the_second_ends_at_once(first, secon
     assert process.stdout.readline() == f"{first.name}\n"
     process.send_signal(second)
     _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (128 + second, "")
+    assert process.returncode == 128 + second
+    assert errors.startswith(f"{first.name}: stopping after this step, the state saved;")
+    assert errors.count("\n") == 1
 
 
 def test_the_handlers_of_before_are_back_afterwards():

@@ -74,6 +74,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             steps=1200,
             learning_rate=1e-2,
             weight_decay=0.05,
+            weight_decay_of="all",  # as its figure was measured
             warmup=0.04,
             eval_every=400,
         ),

@@ -12,7 +12,7 @@ import tyro
 from flax import nnx
 
 from experiments.language_model.run import load, read_text
-from experiments.language_model.task import make_evaluate
+from experiments.language_model.task import make_measure
 from jaxrnn.training.command import refusals
 from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.progress import figures_shown
@@ -37,6 +37,7 @@ def main() -> None:
             options.run_dir, replace(config, data=options.data or config.data)
         )
         graph, params = nnx.split(model)
+        measure = make_measure(graph)
         figures = {}
         for name in ("valid", "test"):
             if name not in splits:
@@ -45,7 +46,7 @@ def main() -> None:
             lanes = TokenLanes(
                 tokens, options.lanes or config.batch_size, config.sequence_length
             )
-            measured = make_evaluate(graph, lanes)(params)
+            measured = measure(params, lanes)
             figures[f"{name}_loss"] = measured["loss"]
             print(figures_shown(name, measured, config.tokens))
     print(json.dumps(figures))

@@ -1,5 +1,8 @@
 """From a config to a model, its optimiser, its loss and its evaluation."""
 
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -15,9 +18,16 @@ from jaxrnn.models.cells import make_cell
 from jaxrnn.strategies.select import select
 from jaxrnn.training.data import TokenBatch, TokenLanes
 from jaxrnn.training.data_files import digest, text_digest
+from jaxrnn.training.evaluation import share_of, watched
 from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import make_mesh, make_train_step, place_batch
-from jaxrnn.training.task import Evaluate, Task
+from jaxrnn.training.step import (
+    carry_sharding,
+    make_mesh,
+    make_train_step,
+    place_batch,
+    place_carry,
+)
+from jaxrnn.training.task import Task
 from jaxrnn.training.tokenizer import Tokenizer
 
 
@@ -64,6 +74,7 @@ def make_task(config: Config) -> Task:
     }
     graph, state = initial_state(config, tokenizer.size)
     optimiser = config.make_optimiser()
+    measure, limit = make_measure(graph), config.eval_batches
     return Task(
         state=state,
         train_step=make_train_step(
@@ -73,8 +84,12 @@ def make_task(config: Config) -> Task:
             average=config.average,
         ),
         batch=lanes["train"].batch,
-        evaluate=make_evaluate(graph, lanes["valid"]),
-        test=make_evaluate(graph, lanes["test"]) if "test" in lanes else None,
+        evaluate=lambda params: measure(params, lanes["valid"], limit),
+        test=(
+            (lambda params: measure(params, lanes["test"], limit))
+            if "test" in lanes
+            else None
+        ),
         unit=f"nats/{config.tokens}",
         tokens_per_step=config.batch_size * config.sequence_length,
         plateau=optimiser.plateau,
@@ -98,26 +113,33 @@ def make_loss(graph: nnx.GraphDef):
     return loss
 
 
-def make_evaluate(graph: nnx.GraphDef, lanes: TokenLanes) -> Evaluate:
-    """Returns `evaluate(params)`: mean nats a token over a whole split, every token once,
-    the carry kept from batch to batch."""
+def make_measure(graph: nnx.GraphDef) -> Callable[..., dict[str, float]]:
+    """Returns `measure(params, lanes, limit=None)`: mean nats a token over a whole split,
+    every token once, the carry kept from batch to batch; or over `limit` batches from its
+    beginning."""
     mesh = make_mesh()
 
-    @jax.jit
+    # Where the carry comes from, so that all batches share one program.
+    @partial(jax.jit, out_shardings=(None, carry_sharding(mesh)))
     def add(params: Any, carry: Any, batch: TokenBatch[Array]) -> tuple[Array, Any]:
         nats, carry = _nats(nnx.merge(graph, params), carry, batch, key=None)
         return jnp.sum(jnp.where(batch.mask, nats, 0)), carry
 
-    def evaluate(params: Any) -> dict[str, float]:
+    def measure(
+        params: Any, lanes: TokenLanes, limit: int | None = None
+    ) -> dict[str, float]:
         carry = nnx.merge(graph, params).initial_carry((lanes.lanes,))
-        total, tokens = 0.0, 0
-        for batch in lanes.every_token():
+        carry = place_carry(carry, mesh)
+        total, tokens, count = 0.0, 0, lanes.evaluation_batches
+        if limit is not None:
+            count = min(limit, count)
+        for batch in watched(islice(lanes.every_token(), count), count):
             nats, carry = add(params, carry, place_batch(batch, mesh))
             total += float(nats)
             tokens += int(batch.mask.sum())
-        return {"loss": total / tokens}
+        return {"loss": total / tokens} | share_of(tokens, len(lanes.tokens) - 1)
 
-    return evaluate
+    return measure
 
 
 def _nats(

@@ -24,7 +24,7 @@ from jaxrnn.training.processes import is_first
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
     command.train(config, lambda: make_task(config))
-    with command.refusals():
+    with command.refusals(options=config):
         show(config)
 
 

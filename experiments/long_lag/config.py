@@ -146,6 +146,7 @@ _REBER_OURS = replace(
     loss="cross-entropy",
     learning_rate=0.02,
     weight_decay=1e-3,
+    weight_decay_of="all",
     init_range=0.1,
     input_activation="logistic[-1,1]",
     output_activation="logistic[-4,4]",

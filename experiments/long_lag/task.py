@@ -29,6 +29,7 @@ from experiments.long_lag.problems import (
 )
 from experiments.long_lag.transformer import TransformerNetwork
 from jaxrnn.strategies.select import select
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import TrainStep
@@ -280,15 +281,19 @@ def make_test(config: Config, draw: Draw, examine: Examine) -> Evaluate:
 
         def answers(first: int) -> Result:
             part = jax.tree.map(lambda leaf: leaf[:, first : first + AT_ONCE], examples)
-            return examine(learners.weights, part)
+            # On the host: no part is begun before the one before it is done.
+            return jax.device_get(examine(learners.weights, part))
 
-        parts = map(answers, range(0, examples.scored.shape[1], AT_ONCE))
+        there = examples.scored.shape[1]
+        firsts = evenly(range(0, there, AT_ONCE), config.eval_batches)
+        parts = [answers(first) for first in watched(firsts, len(firsts))]
         results = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
         solved = np.asarray(learners.needed) >= 0
         among = solved if np.any(solved) else np.ones_like(solved)
-        return {
+        figures = {
             name: float(np.mean(values[among]))
             for name, values in results._asdict().items()
         }
+        return figures | share_of(results.loss.shape[1], there)
 
     return test

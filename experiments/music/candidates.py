@@ -12,7 +12,9 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxrnn.strategies.select import select
 from jaxrnn.training.optimiser import Optimiser
+from jaxrnn.training.step import all_finite
 
 
 def draw_factors(candidates: int, spread: float, seed: int) -> np.ndarray:
@@ -33,7 +35,9 @@ def for_each(optimiser: Optimiser, factors: np.ndarray) -> Optimiser:
     """`optimiser` for every candidate by itself, its updates times the factor: a norm of
     the gradient is clipped candidate by candidate.
 
-    The gradient is that of the candidates' mean loss.
+    The gradient is that of the candidates' mean loss. A candidate whose gradient is zero
+    throughout, as `guarded` makes it, or whose update is not finite, stays as it is, its
+    optimiser too; the others go on.
     """
     transform, scales = optimiser.transform, jnp.asarray(factors)
 
@@ -42,10 +46,53 @@ def for_each(optimiser: Optimiser, factors: np.ndarray) -> Optimiser:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         gradients = optax.tree.scale(len(factors), updates)
-        updates, state = jax.vmap(transform.update)(gradients, state, params)
-        return jax.vmap(optax.tree.scale)(scales, updates), state
+        updates, after = jax.vmap(transform.update)(gradients, state, params)
+        updates = jax.vmap(optax.tree.scale)(scales, updates)
+        moves = jax.vmap(any_nonzero)(gradients) & jax.vmap(all_finite)(updates)
+        stays = jax.tree.map(jnp.zeros_like, updates), state
+        return select(moves, (updates, after), stays)
 
     return optimiser._replace(transform=optax.GradientTransformation(init, update))
+
+
+def any_nonzero(tree: Any) -> Array:
+    """[] bool: whether any number of the tree is not zero."""
+    return jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree)]))
+
+
+@jax.custom_vjp
+def guarded(params: Any) -> Any:
+    """`params`, whose gradient is zero for a candidate for which it is not finite."""
+    return params
+
+
+def _guarded_backward(_: None, gradients: Any) -> tuple[Any]:
+    nothing = jax.tree.map(jnp.zeros_like, gradients)
+    return (select(jax.vmap(all_finite)(gradients), gradients, nothing),)
+
+
+guarded.defvjp(lambda params: (params, None), _guarded_backward)
+
+
+def mean_of_finite(losses: Array) -> Array:
+    """The mean of those of `[C]` losses that are finite, NaN if none is.
+
+    Each of them has the weight 1 / C in its gradient, whatever the others are.
+    """
+    finite = jnp.isfinite(losses)
+    mean = jnp.sum(losses, where=finite) / jnp.sum(finite, dtype=losses.dtype)
+    return jnp.mean(jnp.where(finite, losses, jax.lax.stop_gradient(mean)))
+
+
+def best_of(losses: np.ndarray) -> int:
+    """The candidate of the lowest of `[C]` losses, those that are not finite left out."""
+    return int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+
+
+def left_out(losses: np.ndarray, rates: np.ndarray) -> dict[str, float]:
+    """The learning rate of each candidate whose loss is not finite, by its number."""
+    broken = np.flatnonzero(~np.isfinite(losses))
+    return {f"left_out_{number}": float(rates[number]) for number in broken}
 
 
 def add_noise(params: Any, key: Array, deviation: float) -> Any:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import jax
-import numpy as np
 from flax import nnx
 
+from experiments.music.candidates import best_of
 from experiments.music.config import Config
 from experiments.music.pieces import Pieces, read_splits
 from experiments.music.task import (
@@ -28,5 +28,5 @@ def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:
     graph, like = initial_state(config)
     params = best_params(path, like)
     valid = all_batches(splits["valid"], config.batch_size, edges_over([splits["valid"]]))
-    best = int(np.argmin(make_measure(graph)(params, valid)))
+    best = best_of(make_measure(graph)(params, valid))
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[best], params)), splits

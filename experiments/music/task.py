@@ -10,12 +10,21 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.music.candidates import add_noise, draw_factors, for_each
+from experiments.music.candidates import (
+    add_noise,
+    best_of,
+    draw_factors,
+    for_each,
+    guarded,
+    left_out,
+    mean_of_finite,
+)
 from experiments.music.config import Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
 from jaxrnn.models import SequenceModel
 from jaxrnn.models.cells import make_cell
 from jaxrnn.training.data_files import digest
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
@@ -43,24 +52,31 @@ def make_task(config: Config) -> Task:
     graph, state = initial_state(config)
     measure = make_measure(graph)
     batches = {
-        name: all_batches(splits[name], config.batch_size, edges)
+        name: all_batches(splits[name], config.batch_size, edges, config.eval_batches)
         for name in ("valid", "test")
+    }
+    shares = {
+        name: share_of(frames_of(batches[name]), sum(len(p) - 1 for p in splits[name]))
+        for name in batches
     }
     baseline = {name: marginal_nats(splits["train"], splits[name]) for name in batches}
 
     def evaluate(params: Any) -> dict[str, float]:
         losses = measure(params, batches["valid"])
-        best = int(np.argmin(losses))
-        return {
+        rates = config.learning_rate * factors_of(config)
+        best = best_of(losses)
+        figures = {
             "loss": float(losses[best]),
             "baseline": baseline["valid"],
-            "learning_rate": float(config.learning_rate * factors_of(config)[best]),
+            "learning_rate": float(rates[best]),
         }
+        return figures | left_out(losses, rates) | shares["valid"]
 
     def test(params: Any) -> dict[str, float]:
-        best = int(np.argmin(measure(params, batches["valid"])))
+        best = best_of(measure(params, batches["valid"]))
         losses = measure(params, batches["test"])
-        return {"loss": float(losses[best]), "baseline": baseline["test"]}
+        figures = {"loss": float(losses[best]), "baseline": baseline["test"]}
+        return figures | shares["test"]
 
     return Task(
         state=state,
@@ -127,7 +143,7 @@ def make_loss(graph: nnx.GraphDef, config: Config):
             return _nats(model, batch, dropout_key) / frames
 
         keys = jax.random.split(key, config.candidates)
-        return jnp.mean(jax.vmap(one)(params, keys)), carry
+        return mean_of_finite(jax.vmap(one)(guarded(params), keys)), carry
 
     return loss
 
@@ -144,10 +160,19 @@ def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Sequence[Batch]], np.nda
         return jax.vmap(lambda one: _nats(nnx.merge(graph, one), batch, None))(params)
 
     def measure(params: Any, batches: Sequence[Batch]) -> np.ndarray:
-        totals = np.asarray([total(params, batch) for batch in batches], np.float64)
-        return totals.sum(axis=0) / sum(int(batch.mask.sum()) for batch in batches)
+        nats = [
+            # On the host: no batch is begun before the one before it is done.
+            np.asarray(total(params, batch), np.float64)
+            for batch in watched(batches, len(batches))
+        ]
+        return np.sum(nats, axis=0) / frames_of(batches)
 
     return measure
+
+
+def frames_of(batches: Sequence[Batch]) -> int:
+    """The frames to be predicted in them."""
+    return sum(int(batch.mask.sum()) for batch in batches)
 
 
 def edges_over(splits: Sequence[Pieces]) -> tuple[int, ...]:
@@ -162,10 +187,13 @@ def make_buckets(
     return Buckets(np.array([len(piece) for piece in pieces]), batch_size, edges, seed)
 
 
-def all_batches(pieces: Pieces, batch_size: int, edges: tuple[int, ...]) -> Sequence[Batch]:
-    """Every piece once, for evaluation, on the devices."""
+def all_batches(
+    pieces: Pieces, batch_size: int, edges: tuple[int, ...], limit: int | None = None
+) -> Sequence[Batch]:
+    """Every piece once, or `limit` batches of them, for evaluation, on the devices."""
     buckets, mesh = make_buckets(pieces, batch_size, edges), make_mesh()
-    return [place_batch(as_batch(pieces, rows), mesh) for rows in buckets.in_order()]
+    batches = evenly(list(buckets.in_order()), limit)
+    return [place_batch(as_batch(pieces, rows), mesh) for rows in batches]
 
 
 def as_batch(pieces: Pieces, rows: Rows) -> Batch:

@@ -137,6 +137,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             learning_rate=0.1,
             momentum=0.9,
             weight_decay=3e-6,
+            weight_decay_of="all",
             clip=math.inf,
             batch_size=64,
             steps=10 * 1210,

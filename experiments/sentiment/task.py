@@ -1,7 +1,7 @@
 """From a config to a model, its optimiser, its loss and its evaluation."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from jaxrnn import Bidirectional, VariationalDropout
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
 from jaxrnn.models.cells import make_cell
 from jaxrnn.training.data_files import text_digest
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import (
@@ -50,13 +51,9 @@ class Texts:
         self.tokens_per_step = int(lengths.sum()) // self.buckets.steps_per_epoch
 
     def batch(self, step: int) -> Batch:
-        return self._of(self.buckets.batch(step))
+        return self.of(self.buckets.batch(step))
 
-    def in_order(self) -> Iterator[Batch]:
-        """Every example once."""
-        return map(self._of, self.buckets.in_order())
-
-    def _of(self, rows: Rows) -> Batch:
+    def of(self, rows: Rows) -> Batch:
         return Batch(*pad(self.tokens, rows), self.labels[rows.indices])
 
 
@@ -114,7 +111,7 @@ def make_task(config: Config) -> Task:
     }
     graph, state = initial_state(config, tokenizer, len(corpus.labels))
     optimiser = config.make_optimiser()
-    measure = make_measure(graph)
+    measure, limit = make_measure(graph), config.eval_batches
     return Task(
         state=state,
         train_step=make_train_step(
@@ -124,8 +121,8 @@ def make_task(config: Config) -> Task:
             average=config.average,
         ),
         batch=texts["train"].batch,
-        evaluate=lambda params: measure(params, texts["valid"]),
-        test=lambda params: measure(params, texts["test"]),
+        evaluate=lambda params: measure(params, texts["valid"], limit),
+        test=lambda params: measure(params, texts["test"], limit),
         unit="nats/sentence",
         decides="error",
         tokens_per_step=texts["train"].tokens_per_step,
@@ -157,9 +154,9 @@ def make_loss(graph: nnx.GraphDef, l2: float = 0.0):
     return loss
 
 
-def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Texts], dict[str, float]]:
-    """Returns `measure(params, texts)` over a whole split: mean nats, the share of errors
-    and the accuracy."""
+def make_measure(graph: nnx.GraphDef) -> Callable[..., dict[str, float]]:
+    """Returns `measure(params, texts, limit=None)` over a whole split or `limit` batches:
+    mean nats, the share of errors and the accuracy."""
     mesh = make_mesh()
 
     @jax.jit
@@ -167,12 +164,16 @@ def make_measure(graph: nnx.GraphDef) -> Callable[[Any, Texts], dict[str, float]
         nats, right, _ = _judge(nnx.merge(graph, params), batch, key=None)
         return jnp.stack([jnp.sum(nats), jnp.sum(right, dtype=nats.dtype)])
 
-    def measure(params: Any, texts: Texts) -> dict[str, float]:
-        totals = np.zeros(2)
-        for batch in texts.in_order():
-            totals += np.asarray(sums(params, place_batch(batch, mesh)), float)
-        nats, accuracy = (totals / len(texts.labels)).tolist()
-        return {"loss": nats, "error": 1 - accuracy, "accuracy": accuracy}
+    def measure(params: Any, texts: Texts, limit: int | None = None) -> dict[str, float]:
+        totals, there = np.zeros(2), 0
+        batches = evenly(list(texts.buckets.in_order()), limit)
+        for rows in watched(batches, len(batches)):
+            batch = place_batch(texts.of(rows), mesh)
+            totals += np.asarray(sums(params, batch), float)
+            there += int(np.sum(rows.indices >= 0))
+        nats, accuracy = (totals / there).tolist()
+        figures = {"loss": nats, "error": 1 - accuracy, "accuracy": accuracy}
+        return figures | share_of(there, len(texts.labels))
 
     return measure
 

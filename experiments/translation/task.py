@@ -1,7 +1,7 @@
 """From a config to a model, its loss and its evaluation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,6 +28,7 @@ from jaxrnn.models.cells import make_cell
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.data_files import digest, text_digest
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import (
@@ -36,7 +37,7 @@ from jaxrnn.training.step import (
     make_train_step,
     place_batch,
 )
-from jaxrnn.training.task import Evaluate, Task
+from jaxrnn.training.task import Task
 
 Model = Translator | Transformer
 
@@ -194,6 +195,7 @@ def make_task(config: Config) -> Task:
     graph, state = initial_state(config, languages)
     optimiser = config.make_optimiser()
     buckets = train.buckets
+    measure, limit = make_measure(graph), config.eval_batches
 
     def batch(step: int) -> Batch[np.ndarray]:
         forced = begun + (ended - begun) * step / config.steps
@@ -208,8 +210,8 @@ def make_task(config: Config) -> Task:
             average=config.average,
         ),
         batch=batch,
-        evaluate=make_evaluate(graph, valid),
-        test=make_evaluate(graph, test),
+        evaluate=lambda params: measure(params, valid, limit),
+        test=lambda params: measure(params, test, limit),
         unit=unit(config),
         tokens_per_step=round(train.tokens / buckets.steps_per_epoch),
         plateau=optimiser.plateau,
@@ -232,21 +234,27 @@ def make_loss(graph: nnx.GraphDef, always_forced: bool):
     return loss
 
 
-def make_evaluate(graph: nnx.GraphDef, examples: Examples) -> Evaluate:
-    """Returns `evaluate(params)`: mean nats a token of the target, every word given the
-    true words before it."""
+def make_measure(graph: nnx.GraphDef) -> Callable[..., dict[str, float]]:
+    """Returns `measure(params, examples, limit=None)`: mean nats a token of the target,
+    every word given the true words before it, over a whole split or `limit` batches."""
     mesh = make_mesh()
 
     @jax.jit
     def add(params: Any, batch: Batch[Array]) -> Array:
         return _nats(nnx.merge(graph, params), batch, None, True)[0]
 
-    def evaluate(params: Any) -> dict[str, float]:
-        batches = map(examples.batch, examples.buckets.in_order())
-        total = sum(float(add(params, place_batch(batch, mesh))) for batch in batches)
-        return {"loss": total / examples.tokens}
+    def measure(
+        params: Any, examples: Examples, limit: int | None = None
+    ) -> dict[str, float]:
+        total, tokens = 0.0, 0
+        batches = evenly(list(examples.buckets.in_order()), limit)
+        for rows in watched(batches, len(batches)):
+            batch = examples.batch(rows)
+            total += float(add(params, place_batch(batch, mesh)))
+            tokens += int(batch.target_mask.sum())
+        return {"loss": total / tokens} | share_of(tokens, examples.tokens)
 
-    return evaluate
+    return measure
 
 
 def data_digest(pairs: Mapping[str, Pairs]) -> str:

@@ -1,12 +1,15 @@
 """The manners of a command line that trains: refusals, signals, the command to go on."""
 
 import shlex
+import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jaxrnn.training.checkpoint import CheckpointError
+from jaxrnn.training.evaluation import Cut
 from jaxrnn.training.options import Options
 from jaxrnn.training.processes import ProcessFailed, connect, is_first, together
 from jaxrnn.training.run import NotFinite, Run
@@ -20,18 +23,29 @@ UNABLE = (CheckpointError, NotFinite, ProcessFailed, OSError)
 
 @contextmanager
 def refusals(
-    code: int = REFUSED, errors: tuple[type[Exception], ...] = (ValueError, OSError)
+    code: int = REFUSED,
+    errors: tuple[type[Exception], ...] = (ValueError, OSError),
+    *,
+    options: Options | None = None,
 ) -> Iterator[None]:
     """Turns an error about what the user asked for into one sentence, without a traceback.
 
     That is a ValueError, or an OSError for a file or folder that cannot be used. Training
     itself raises `UNABLE` where the world does not let it go on; another error there is
     ours, not the user's.
+
+    options: those of a command that trains, which may ask for the traceback: a task of
+    one's own has errors that no sentence explains.
     """
     try:
         yield
     except errors as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sentence = " ".join(str(error).split())
+        if options is not None and options.traceback:
+            traceback.print_exception(error)
+        elif options is not None:
+            sentence += " (--traceback shows where)"
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)
 
 
@@ -44,42 +58,55 @@ def train(options: Options, make_task: Callable[[], Task]) -> Run:
     """
     with ExitStack() as stack:
         if options.distributed:
-            with refusals():
+            with refusals(options=options):
                 connect()
         # After connecting, since JAX takes SIGTERM for itself there.
         stop = stack.enter_context(StopRequest())
-        with refusals():
+        with refusals(options=options):
             run = stack.enter_context(Run(together(make_task), options))
-        with refusals(FAILED, UNABLE):
-            ended = run.train(stop)
+        with refusals(FAILED, UNABLE, options=options):
+            ended = run.train(stop) and finished(run, stop)
         if not ended:
             assert stop.signal is not None
             if is_first():
                 step = int(run.state.step)
                 print(f"stopped at step {step}; go on with: {resume_command(options)}")
             sys.exit(128 + stop.signal)
-        with refusals(FAILED, UNABLE):
-            run.finish()
     return run
 
 
+def finished(run: Run, stop: StopRequest) -> bool:
+    """Whether the run was summed up before `stop` came."""
+    try:
+        run.finish(stop)
+    except Cut:
+        return False
+    return True
+
+
 def resume_command(options: Options) -> str:
+    """What goes on with this run: the command that began it, a module's or a script's."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is None or spec.name == "__main__":  # python path/script.py, or a folder
+        began = [python(), sys.argv[0]]
+    else:
+        began = module_command(spec.name.removesuffix(".__main__"))
+    asked = any(word.startswith("--resume") for word in sys.argv[1:])
     # Of two options of one name the last one counts.
-    resume = ["--resume", "auto"] if options.resume == "never" else []
-    return shlex.join([*module_command(main_module()), *sys.argv[1:], *resume])
+    resume = ["--resume", "auto"] if asked and options.resume == "never" else []
+    return shlex.join([*began, *sys.argv[1:], *resume])
 
 
 def module_command(module: str) -> list[str]:
-    """What runs a module, with the interpreter of this folder's environment, which need
-    not be activated."""
+    return [python(), "-m", module]
+
+
+def python() -> str:
+    """What starts this interpreter from this folder, its environment activated or not."""
     interpreter = Path(sys.executable)
     if interpreter.is_relative_to(Path.cwd()):
-        python = str(interpreter.relative_to(Path.cwd()))
-    else:
-        python = "python"
-    return [python, "-m", module]
-
-
-def main_module() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else sys.argv[0]
+        return str(interpreter.relative_to(Path.cwd()))
+    found = shutil.which("python")
+    if found is not None and Path(found).parent == interpreter.parent:
+        return "python"
+    return str(interpreter)

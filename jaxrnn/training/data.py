@@ -52,6 +52,15 @@ class TokenLanes:
     def steps_per_epoch(self) -> int:
         return self.lane_length // self.length
 
+    @property
+    def evaluation_batches(self) -> int:
+        """Those of `every_token`."""
+        return -(-self._predicted_in_a_lane // self.length)
+
+    @property
+    def _predicted_in_a_lane(self) -> int:
+        return -(-(len(self.tokens) - 1) // self.lanes)
+
     def batch(self, step: int) -> TokenBatch[np.ndarray]:
         """The batch of update `step`; epochs follow one another without end."""
         position = step % self.steps_per_epoch
@@ -67,8 +76,7 @@ class TokenLanes:
 
     def every_token(self) -> Iterator[TokenBatch[np.ndarray]]:
         """All tokens but the first as targets, each exactly once, for evaluation."""
-        predicted = len(self.tokens) - 1
-        lane_length = -(-predicted // self.lanes)
+        predicted, lane_length = len(self.tokens) - 1, self._predicted_in_a_lane
         starts = np.arange(self.lanes) * lane_length
         ends = np.minimum(starts + lane_length, predicted)
         for position in range(0, lane_length, self.length):

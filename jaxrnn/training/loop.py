@@ -4,16 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from jax import Array
 from jax.sharding import Mesh
 
 from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.evaluation import Cut, shown_until, watching
 from jaxrnn.training.metrics import MetricsLog
 from jaxrnn.training.progress import Progress
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import place_batch
 from jaxrnn.training.stop import StopRequest
 from jaxrnn.training.task import Task
+
+# Steps that the devices may be behind the loop. Without a bound, eight devices of one host
+# come to wait for one another until XLA ends the process.
+IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Plan:
         for name, value in vars(self).items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+
+    def evaluates(self, step: int) -> bool:
+        return step % self.eval_every == 0 or step == self.steps
 
     def ends(self, step: int, best_step: int) -> bool:
         """Whether a run at `step`, best so far at `best_step`, is at its end."""
@@ -55,6 +64,7 @@ def train(
     task: Task,
     plan: Plan,
     *,
+    evaluation_due: bool,
     mesh: Mesh,
     passed_over: Callable[[int], bool],
     store: CheckpointStore,
@@ -62,15 +72,20 @@ def train(
     log: MetricsLog,
     progress: Progress,
     stop: StopRequest,
-) -> TrainState:
-    """Trains from `state` to the plan's end, or until `stop`; returns the last state.
+) -> tuple[TrainState, bool]:
+    """Trains from `state` to the plan's end, or until `stop`.
+
+    Returns the last state, and whether the evaluation of its step is still due, as it was
+    for `state` if `evaluation_due`: one that `stop` comes upon is cut short, and is the
+    first thing to do when training goes on.
 
     Steps that are `passed_over` learn nothing, and `record` gives the JSON to save beside
-    the state. An evaluation belongs to its step: it is done before that step is saved.
-    Whatever the way it ends, the state returned is saved, and training on from it gives
-    the same bits as never having ended. Raises Halted when the step froze the state.
+    the state. Whatever the way it ends, the state returned is saved, and training on from
+    it gives the same bits as never having ended. Raises Halted when the step froze the
+    state, and ValueError for an evaluation without the figure that decides.
     """
-    step, best_step = int(state.step), int(state.best_step)
+    step, best_step, due = int(state.step), int(state.best_step), evaluation_due
+    saved = step in store.steps()
     unwritten: list[tuple[int, dict[str, Array]]] = []
 
     def write_training() -> None:
@@ -80,49 +95,60 @@ def train(
         log.write(rows)
         if halted:
             raise Halted(int(state.step))
-        learned = [row for row in rows if "loss" in row]
-        if learned:
-            progress.training(step, learned[-1]["loss"], learned[-1]["learning_rate"])
+        told = {name: number for row in rows for name, number in row.items()}
+        if told:
+            progress.training(step, told.get("loss"), told.get("learning_rate"))
 
     def save(*, lasting: bool = True) -> None:
+        nonlocal saved
         write_training()
         store.save(
             step,
             state,
             loss=float(state.best_loss) if best_step == step > 0 else None,
-            record=record(),
+            record=record() | ({"evaluation_due": True} if due else {}),
             lasting=lasting,
         )
+        saved = True
 
-    if step not in store.steps():
+    if not saved:
         # A disk that cannot be written to shows now, before anything can be lost.
         save()
         store.wait()
-    while not plan.ends(step, best_step) and not stop.agreed(step % plan.log_every == 0):
-        if passed_over(step + 1):
-            write_training()  # a state that was halted must not move
-            state, metrics = state.passed_over(), {}
-        else:
-            state, metrics = task.train_step(state, place_batch(task.batch(step), mesh))
-        step += 1
-        unwritten.append((step, metrics))
-        if step % plan.log_every == 0:
+    while due or not (
+        plan.ends(step, best_step) or stop.agreed(step % plan.log_every == 0)
+    ):
+        if not due:
+            if len(unwritten) >= IN_FLIGHT:
+                jax.block_until_ready(unwritten[-IN_FLIGHT][1])
+            if passed_over(step + 1):
+                write_training()  # a state that was halted must not move
+                state, metrics = state.passed_over(), {}
+            else:
+                state, metrics = task.train_step(state, place_batch(task.batch(step), mesh))
+            step, saved, due = step + 1, False, plan.evaluates(step + 1)
+            unwritten.append((step, metrics))
+            if step % plan.log_every == 0:
+                write_training()
+        if due:
             write_training()
-        if step % plan.eval_every == 0 or step == plan.steps:
-            write_training()
-            figures = task.evaluate(state.evaluated_params)
+            try:
+                with watching(shown_until(stop, progress, plan.log_every)):
+                    figures = task.validate(state.evaluated_params)
+            except Cut:
+                break
             state = state.with_evaluation(figures[task.decides], task.plateau)
-            best_step = int(state.best_step)
+            best_step, saved, due = int(state.best_step), False, False
             log.write(
                 [{"step": step} | {f"valid_{name}": x for name, x in figures.items()}]
             )
             progress.evaluation(step, figures, best_step == step)
         if step == best_step or step % plan.checkpoint_every == 0:
             save()
-    if step not in store.steps():
-        save(lasting=plan.ends(step, best_step))
+    if not saved:
+        save(lasting=plan.ends(step, best_step) and not due)
     store.wait()
-    return state
+    return state, due
 
 
 def as_row(step: int, metrics: dict[str, Array]) -> dict[str, Any]:

@@ -22,15 +22,23 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def cut_back(self, step: int) -> None:
-        """Drops the rows after `step`, and a last line that was never finished."""
-        first_only(lambda: self._cut_back(step))
+    def cut_back(self, step: int, *, evaluated: bool = True) -> None:
+        """Drops the rows after `step`, and a last line that was never finished.
+
+        Its evaluation goes too, if it is not `evaluated`.
+        """
+        first_only(lambda: self._cut_back(step, evaluated))
 
     def write(self, rows: Iterable[dict[str, Any]]) -> None:
         first_only(lambda: self._append(rows))
 
-    def _cut_back(self, step: int) -> None:
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+    def _cut_back(self, step: int, evaluated: bool) -> None:
+        kept = [
+            row
+            for row in read_metrics(self.path)
+            if row["step"] <= step
+            and (evaluated or row["step"] < step or not is_evaluation(row))
+        ]
         written = self.path.with_name(f"{self.path.name}.tmp")
         written.write_text("".join(map(as_line, kept)))
         written.replace(self.path)
@@ -38,6 +46,10 @@ class MetricsLog:
     def _append(self, rows: Iterable[dict[str, Any]]) -> None:
         with self.path.open("a") as file:
             file.writelines(map(as_line, rows))
+
+
+def is_evaluation(row: dict[str, Any]) -> bool:
+    return any(name.startswith("valid_") for name in row)
 
 
 def as_line(row: dict[str, Any]) -> str:

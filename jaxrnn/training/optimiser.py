@@ -1,8 +1,9 @@
 """Optax optimisers and learning rate schedules, by name."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -33,12 +34,15 @@ def make_transform(
     weight_decay: float,
     clip: float,
     momentum: float = 0.0,
+    *,
+    decays_all: bool = True,
 ) -> optax.GradientTransformation:
     """The optimiser `name` behind a clip of the gradient's norm to `clip`, or none if inf.
 
     "adamw" decouples `weight_decay` from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient. `momentum` is that of "sgd" and "rmsprop". Raises
-    ValueError for an unknown name, or a momentum where there is none.
+    others add it to the gradient; it is that of all parameters, or of `matrices` alone.
+    `momentum` is that of "sgd" and "rmsprop". Raises ValueError for an unknown name, or a
+    momentum where there is none.
     """
     if name != "adamw" and name not in _COUPLED:
         known = ", ".join(["adamw", *_COUPLED])
@@ -49,10 +53,22 @@ def make_transform(
         raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
     # What would change nothing would still cost a pass over all parameters.
     clipped = optax.clip_by_global_norm(clip) if clip < math.inf else optax.identity()
+    mask = None if decays_all else matrices
     if name == "adamw":
-        return optax.chain(clipped, optax.adamw(rate, weight_decay=weight_decay))
-    decayed = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+        adamw = optax.adamw(rate, weight_decay=weight_decay, mask=mask)
+        return optax.chain(clipped, adamw)
+    decayed = optax.identity()
+    if weight_decay:
+        decayed = optax.add_decayed_weights(weight_decay, mask)
     return optax.chain(clipped, decayed, _COUPLED[name](rate, momentum))
+
+
+def matrices(params: Any) -> Any:
+    """Which parameters have two axes or more: weights and embeddings.
+
+    Biases, gains, peepholes and the recurrent weights of a diagonal recurrence have one.
+    """
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
 
 
 def make_plateau(decay: float, patience: int) -> optax.GradientTransformationExtraArgs:

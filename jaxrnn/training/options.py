@@ -1,10 +1,12 @@
 """The options that all training runs share; an experiment adds its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import (
@@ -17,7 +19,11 @@ from jaxrnn.training.optimiser import (
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is kept, trained, measured and guarded: the command line's flat options."""
+    """How a run is kept, trained, measured and guarded: the command line's flat options.
+
+    Paths may be given as texts, and numbers as those of NumPy, or whole ones for floats:
+    they are kept as what a file of JSON gives back.
+    """
 
     run_dir: Path = Path("runs/run")
     """Where the run is kept; the same folder again goes on where it stopped."""
@@ -31,6 +37,8 @@ class Options:
     distributed: bool = False
     """One of several processes, which find each other as jax.distributed does, or by
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
+    traceback: bool = False
+    """Show where an error was raised, not only its sentence."""
     seed: int = 0
 
     steps: int = 1000
@@ -52,10 +60,14 @@ class Options:
     decay_patience: int = 1
     """plateau: evaluations without a gain before a decay."""
     weight_decay: float = 0.0
+    weight_decay_of: Literal["matrices", "all"] = "matrices"
+    """What weight_decay shrinks: parameters of two axes or more, so no biases, gains and
+    peepholes, or all of them."""
     clip: float = 1.0
     """The largest norm of the gradient; inf for any."""
     average: float = 0.0
-    """Evaluate a moving average of the parameters, with this decay a step; 0 for none."""
+    """Evaluate a moving average of the parameters, with this decay a step; 0 for none.
+    Where training began has no part in it."""
 
     on_nan: Literal["skip", "stop", "rollback"] = "skip"
     """When a loss, gradient or carry is not finite: pass over that batch, stop, or go
@@ -66,10 +78,28 @@ class Options:
     """Steps to pass over, as FIRST:LAST, both included, numbered as in metrics.jsonl."""
 
     eval_every: int = 500
+    eval_batches: int | None = None
+    """Evaluate and test on so many batches only, instead of all; the figures then come with
+    the share of the examples or tokens that they were measured on."""
     checkpoint_every: int = 500
     log_every: int = 50
     patience: int | None = None
     """Stop after so many evaluations without a better one."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = as_plain(getattr(self, field.name))
+            if field.name in ("run_dir", "data") and value is not None:
+                value = Path(value)
+            elif field.type in (float, float | None) and isinstance(value, int):
+                value = float(value)
+            object.__setattr__(self, field.name, value)
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """What runs of versions that lacked an option were trained with."""
+        before = {"eval_batches": None, "weight_decay_of": "all"}
+        return before | ({"average_from": "initial parameters"} if self.average else {})
 
     @property
     def free(self) -> frozenset[str]:
@@ -80,6 +110,7 @@ class Options:
             "resume",
             "allow_change",
             "distributed",
+            "traceback",
             "log_every",
             "on_nan",
             "nan_limit",
@@ -87,6 +118,8 @@ class Options:
         }
         if self.on_nan != "rollback":
             free.add("checkpoint_every")
+        if not self.weight_decay:
+            free.add("weight_decay_of")
         return frozenset(free)
 
     @property
@@ -111,6 +144,8 @@ class Options:
 
     def plan(self) -> Plan:
         """Raises ValueError for numbers out of range."""
+        if self.eval_batches is not None and self.eval_batches < 1:
+            raise ValueError(f"eval_batches must be 1 or more, got {self.eval_batches}")
         return Plan(
             steps=self.steps,
             eval_every=self.eval_every,
@@ -142,5 +177,15 @@ class Options:
             self.weight_decay,
             self.clip,
             self.momentum,
+            decays_all=self.weight_decay_of == "all",
         )
         return Optimiser(transform, schedule, plateau)
+
+
+def as_plain(value: Any) -> Any:
+    """A number of NumPy or JAX as one of Python, a list as a tuple; all else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(map(as_plain, value))
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
+        return value.item()
+    return value

@@ -8,6 +8,9 @@ from tqdm import tqdm
 
 from jaxrnn.training.processes import is_first
 
+# Seconds between two signs of an evaluation: on a terminal, and in plain lines.
+SHOWN_EVERY, SAID_EVERY = 0.2, 30.0
+
 
 class Progress:
     """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
@@ -34,6 +37,7 @@ class Progress:
             unit="step",
             dynamic_ncols=True,
         )
+        self._shown = time.monotonic()
 
     def __enter__(self) -> "Progress":
         return self
@@ -46,11 +50,16 @@ class Progress:
         """Spent on the run so far, in all its starts, evaluations and saving included."""
         return self._seconds_before + time.monotonic() - self._began
 
-    def training(self, step: int, loss: float, learning_rate: float) -> None:
+    def training(self, step: int, loss: float | None, learning_rate: float | None) -> None:
+        """Shows where training is; None for what its step does not measure."""
         self.done = step
-        shown = (
-            f"{loss_shown(loss, self.unit, 3)}  lr {learning_rate:.2e}  "
-            f"{self._steps_per_second() * self.tokens_per_step:,.0f} tokens/s"
+        speed = self._steps_per_second() * self.tokens_per_step
+        shown = "  ".join(
+            [
+                *([] if loss is None else [loss_shown(loss, self.unit, 3)]),
+                *([] if learning_rate is None else [f"lr {learning_rate:.2e}"]),
+                f"{speed:,.0f} tokens/s",
+            ]
         )
         if self.bar.disable:
             left = tqdm.format_interval((self.steps - step) / self._steps_per_second())
@@ -58,6 +67,19 @@ class Progress:
         else:
             self.bar.set_postfix_str(shown, refresh=False)
             self.bar.update(step - self.bar.n)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Shows where an evaluation is, now and then."""
+        now = time.monotonic()
+        if done == 0:
+            self._shown = now
+        if now - self._shown < (SAID_EVERY if self.bar.disable else SHOWN_EVERY):
+            return
+        self._shown = now
+        if self.bar.disable:
+            self.say(f"evaluating: {done} of {total} batches")
+        else:
+            self.bar.set_postfix_str(f"evaluating: {done}/{total}")
 
     def evaluation(self, step: int, figures: dict[str, float], best: bool) -> None:
         mark = "  best so far" if best else ""

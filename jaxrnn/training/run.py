@@ -10,9 +10,11 @@ import jax
 
 from jaxrnn.training.checkpoint import CheckpointError, CheckpointStore
 from jaxrnn.training.digest import digest_tree
+from jaxrnn.training.evaluation import shown_until, watching
 from jaxrnn.training.lock import RunLock
 from jaxrnn.training.loop import Halted, train
 from jaxrnn.training.metrics import MetricsLog, read_metrics
+from jaxrnn.training.misfit import misfit
 from jaxrnn.training.options import Options
 from jaxrnn.training.plot import plot_losses
 from jaxrnn.training.processes import first_only, is_first, together
@@ -22,7 +24,7 @@ from jaxrnn.training.skips import Skips
 from jaxrnn.training.state import LATER_LEAVES, TrainState, count
 from jaxrnn.training.step import make_mesh, place_state
 from jaxrnn.training.stop import StopRequest
-from jaxrnn.training.task import Task
+from jaxrnn.training.task import Task, as_numbers
 
 VERSIONS = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -44,6 +46,7 @@ class Run:
         self.directory = RunDirectory(options.run_dir)
         self.skips = Skips.asked(options.skip_batches)
         self.seconds = 0.0
+        self.evaluation_due = False  # of the state's step, where it was cut short
         self._stack = ExitStack()
 
     def __enter__(self) -> "Run":
@@ -66,7 +69,8 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        return self.plan.ends(int(self.state.step), int(self.state.best_step))
+        ends = self.plan.ends(int(self.state.step), int(self.state.best_step))
+        return ends and not self.evaluation_due
 
     def train(self, stop: StopRequest) -> bool:
         """Trains to the end of the plan or until `stop`; whether it reached the end.
@@ -86,17 +90,16 @@ class Run:
     def _train(self, stop: StopRequest) -> None:
         task, step = self.task, int(self.state.step)
         log = MetricsLog(self.directory.metrics)
-        log.cut_back(step)
-        with Progress(
-            self.plan.steps, step, task.tokens_per_step, task.unit, self.seconds
-        ) as progress:
+        log.cut_back(step, evaluated=not self.evaluation_due)
+        with self._progress() as progress:
             if step:
                 progress.say(f"going on from step {step} of {self.directory.path}")
             try:
-                self.state = train(
+                self.state, self.evaluation_due = train(
                     self.state,
                     task,
                     self.plan,
+                    evaluation_due=self.evaluation_due,
                     mesh=self.mesh,
                     passed_over=self.skips.covers,
                     store=self.store,
@@ -108,8 +111,17 @@ class Run:
             finally:
                 self.seconds = progress.seconds
 
-    def finish(self) -> dict[str, Any]:
-        """Writes loss.png and result.json, with the test figures of the best parameters."""
+    def _progress(self) -> Progress:
+        task, step = self.task, int(self.state.step)
+        return Progress(
+            self.plan.steps, step, task.tokens_per_step, task.unit, self.seconds
+        )
+
+    def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
+        """Writes loss.png and result.json, with the test figures of the best parameters.
+
+        Raises Cut when `stop` comes before they are there; another start measures them.
+        """
         task, state = self.task, self.state
         result = {
             "step": int(state.step),
@@ -125,7 +137,7 @@ class Run:
         if task.test is not None:
             best = self.store.restore_best(self._like, defaults=LATER_LEAVES)
             if best is not None:
-                measured["test"] = task.test(best.state.evaluated_params)
+                measured["test"] = self._test(best.state.evaluated_params, stop)
         for split, figures in measured.items():
             result |= {f"{split}_{name}": value for name, value in figures.items()}
         first_only(lambda: self._write(result, measured))
@@ -137,6 +149,15 @@ class Run:
         for split, figures in measured.items():
             if figures:
                 print(figures_shown(split, figures, self.task.unit))
+
+    def _test(self, params: Any, stop: StopRequest | None) -> dict[str, float]:
+        assert self.task.test is not None
+        every = self.plan.log_every
+        with (
+            self._progress() as progress,
+            watching(shown_until(stop or StopRequest(), progress, every)),
+        ):
+            return as_numbers(self.task.test(params))
 
     def _figures_of_best(self) -> dict[str, float]:
         best = int(self.state.best_step)
@@ -159,6 +180,8 @@ class Run:
             self.description,
             options.resume,
             free=options.free,
+            before=options.before,
+            misfit=lambda: misfit(self.directory.path / "checkpoints", self.task.state),
             allowed={name.replace("-", "_") for name in options.allow_change},
         )
 
@@ -167,6 +190,7 @@ class Run:
         if restored is not None:
             self.state, self.seconds = restored.state, restored.record["seconds"]
             self.skips = self.skips.joined_by(restored.record)
+            self.evaluation_due = restored.record.get("evaluation_due", False)
         first_only(lambda: self._check_log(begins=restored is None))
 
     def _check_log(self, begins: bool) -> None:
@@ -195,7 +219,7 @@ class Run:
         first, last = restored.step + 1, halted.step
         skips = Skips.asked(options.skip_batches).joined_by(restored.record)
         self.skips = skips.after_rollback(first, last, self.skips.rollbacks + 1)
-        self.state = restored.state
+        self.state, self.evaluation_due = restored.state, False
         if is_first():
             print(
                 f"{halted}: back to step {restored.step}; {first} to {last} are passed over"
@@ -216,11 +240,12 @@ class Run:
 
 def state_fingerprint(state: TrainState) -> dict[str, Any]:
     """What of a state its numbers' bits rest on beside its options."""
+    averages = {"average_from": "first update"} if jax.tree.leaves(state.averages) else {}
     return {
         "key_implementation": str(jax.random.key_impl(state.key)),
         "enable_x64": jax.config.jax_enable_x64,  # noise is drawn in other bits
         "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
-    }
+    } | averages
 
 
 def as_struct(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -3,8 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxrnn.training.paths import whole_path
@@ -40,18 +41,21 @@ class RunDirectory:
         *,
         free: Collection[str] = (),
         allowed: Collection[str] = (),
+        before: Mapping[str, Any] = MappingProxyType({}),
+        misfit: Callable[[], str] = str,
     ) -> Mapping[str, tuple[Any, Any]]:
         """Whether the run `description` may begin or go on here; returns what changed.
 
         `resume` "auto" goes on if there is a run and begins else; "never" refuses a run
         that is there, "must" one that is not. Fields in `free` and those `allowed` may
         change between the starts of a run, all others must be as they were; one that the
-        run was begun without, by an older version, is taken as it is now. The changes
-        returned are those allowed: was and is now. Raises ValueError else.
+        run was begun without, by an older version, was as `before` says or else as it is
+        now. The changes returned are those allowed: was and is now. Raises ValueError else,
+        with the advice to allow them if `misfit` has no reason why that would not do.
         """
         description = as_json_has_it(description)
         there = self.config.is_file()
-        former = self.read_config() if there else {}
+        former = {**before, **self.read_config()} if there else {}
         if unknown := sorted(set(allowed) - description.keys() - former.keys()):
             raise ValueError(f"--allow-change knows no {', '.join(unknown)}")
         if there and resume == "never":
@@ -60,7 +64,8 @@ class RunDirectory:
             raise ValueError(f"{self.path} holds no run and --resume is must")
         changes = differences(former, description, free)
         if refused := changes.keys() - allowed:
-            raise ValueError(self._refusal({name: changes[name] for name in refused}))
+            told = {name: changes[name] for name in refused}
+            raise ValueError(self._refusal(told, misfit()))
         return changes
 
     def enter(self, description: Description) -> None:
@@ -74,16 +79,18 @@ class RunDirectory:
         with self.history.open("a") as file:
             file.write(json.dumps({"time": now} | dict(event), default=str) + "\n")
 
-    def _refusal(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
+    def _refusal(self, changes: Mapping[str, tuple[Any, Any]], misfit: str) -> str:
         told = "; ".join(
             f"{name} was {former!r} and is now {now!r}"
             for name, (former, now) in sorted(changes.items())
         )
         names = " ".join(sorted(changes))
+        advice = f"to go on with that one all the same: --allow-change {names}"
+        if misfit:
+            advice = f"that one cannot go on so, its checkpoint does not fit: {misfit}"
         return (
             f"{self.path} holds a run with another configuration: {told} "
-            f"(for a new run: another --run-dir; to go on with that one all the same: "
-            f"--allow-change {names})"
+            f"(for a new run: another --run-dir; {advice})"
         )
 
 

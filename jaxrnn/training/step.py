@@ -1,5 +1,6 @@
 """One update of the parameters, compiled, over a mesh of any number of devices."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,18 +29,30 @@ def make_mesh() -> Mesh:
 def place_state(state: TrainState, mesh: Mesh) -> TrainState:
     """Every device holds the parameters; the rows of the carry are split over them.
 
-    Raises ValueError if the devices cannot share the rows evenly.
+    A copy, whose memory may be given away. Raises ValueError if the devices cannot share
+    the rows evenly.
     """
-    for leaf in jax.tree.leaves(state.carry):
-        check_rows(leaf.shape[0], mesh)
-    return jax.tree.map(spread, state, state_shardings(state, mesh))
-
-
-def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     whole = NamedSharding(mesh, PartitionSpec())
-    rows = NamedSharding(mesh, PartitionSpec("data"))
-    shardings = jax.tree.map(lambda _: whole, state)
-    return shardings._replace(carry=jax.tree.map(lambda _: rows, state.carry))
+    state, carry = jax.tree.map(jnp.copy, (state._replace(carry=()), state.carry))
+    state = jax.tree.map(lambda leaf: spread(leaf, whole), state)
+    return state._replace(carry=place_carry(carry, mesh))
+
+
+def place_carry(carry: Any, mesh: Mesh) -> Any:
+    """The rows of a carry `[B, ...]` split over the devices.
+
+    Raises ValueError if the devices cannot share them evenly.
+    """
+
+    def place(leaf):
+        check_rows(leaf.shape[0], mesh)
+        return spread(leaf, carry_sharding(mesh))
+
+    return jax.tree.map(place, carry)
+
+
+def carry_sharding(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
@@ -79,7 +92,9 @@ def make_train_step(
     of them in a row nothing changes any more, not even `step`: the state waits for
     whoever decides what to do.
 
-    average: the decay a step of the averages, if the state keeps some.
+    average: the decay d a step of the averages, if the state keeps some. After n updates
+    they are sum_k d^(n - k) params_k / sum_k d^(n - k) over k = 1 ... n: where training
+    began has no part in them (as Adam corrects its moments, Kingma & Ba 2015).
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
@@ -97,7 +112,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         averages = state.averages
         if jax.tree.leaves(averages):
-            averages = optax.incremental_update(params, averages, 1 - average)
+            updates_done = state.step - state.skipped + 1
+            averages = moved(averages, params, average, updates_done)
 
         norm = optax.tree.norm(gradients)
         finite = all_finite((value, norm, updates, carry))
@@ -120,6 +136,21 @@ def make_train_step(
         }
 
     return jax.jit(step, donate_argnums=0)
+
+
+def moved(averages: Any, params: Any, decay: float, n: Array) -> Any:
+    """The averages after update `n`, [] int32 from 1 on.
+
+    averages + (1 - decay) / (1 - decay^n) (params - averages), which is `params` for n = 1.
+    """
+    log = math.log(decay) if decay else -math.inf
+    rate = (1 - decay) / -jnp.expm1(n.astype(jnp.float32) * log)
+
+    def move(average: Array, param: Array) -> Array:
+        share = rate.astype(average.dtype)
+        return share * param + (1 - share) * average
+
+    return jax.tree.map(move, averages, params)
 
 
 def all_finite(tree: Any) -> Array:
