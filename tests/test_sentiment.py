@@ -149,7 +149,7 @@ def test_a_table_of_any_language_names_its_own_classes(tmp_path):
         (b"good\t \n", "line 1 of .* is not label TAB text"),
         (b"good\ta film\n" * 30, r"needs two labels or more, it has \['good'\]"),
         (b"good\ta film\nbad\ta bore\n", "too few texts to divide"),
-        (b"good\tna\xefve\n", "is not utf-8 text"),
+        (b"good\tna\xefve\n", "table.tsv is not UTF-8 text: byte 0xef in line 1"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, content, message):

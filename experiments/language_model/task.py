@@ -56,7 +56,7 @@ def initial_state(config: Config, vocabulary_size: int) -> tuple[nnx.GraphDef, T
 
 def make_task(config: Config) -> Task:
     """Learning to predict the text; raises ValueError if something is off."""
-    splits = read_splits(config.data, config.split)
+    splits = read_splits(config.data, config.split, config.tokens)
     tokenizer = Tokenizer.of(config.tokens, splits["train"])
     lanes = {
         name: TokenLanes(tokenizer.encode(text), config.batch_size, config.sequence_length)
