@@ -495,8 +495,44 @@ def test_a_beam_of_one_is_greedy_and_greedy_takes_the_likeliest():
             assert written[t, row] == last
     beam, _ = beam_search(chain(table), count, first, 5, 8, 1)
     chex.assert_trees_all_equal(beam, written)
-    with pytest.raises(ValueError, match="width of 1 or more, got 0"):
-        beam_search(chain(table), count, first, 5, 8, 0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_scores_are_added_up_in_float32_whatever_the_logits_are(dtype):
+    """600 tokens of equal logits: in bfloat16 the sum would stand still at -256."""
+    count, first = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32)
+    with jax.enable_x64(dtype == "float64"):
+        table = jnp.zeros((3, 3), dtype).at[:, 2].set(-100)
+        written, score = beam_search(chain(table), count, first, 2, 600, 2, 0.0)
+        assert greedy(chain(table), count, first, 2, 5).tolist() == [[0]] * 5
+    assert written.shape == (600, 1) and written.max() < 2
+    assert score.dtype == jnp.float32
+    np.testing.assert_allclose(score, -600 * np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_no_token_is_written_where_there_is_none(width):
+    inf, nan = np.inf, np.nan
+    table = jnp.array(
+        [
+            [-inf, 1.0, 0.0, -inf],  # good, and leads to what is good
+            [-inf, 2.0, 1.0, 3.0],  # ends
+            [-inf, -inf, -inf, -inf],  # leads nowhere
+            [0.0, nan, 0.0, 0.0],
+        ]
+    )
+    first, end, count = jnp.array([0, 2, 3]), 3, jnp.zeros(3, jnp.int32)
+    simple = greedy(chain(table), count, first, end, 4)
+    assert simple.T.tolist() == [[1, 3, 3, 3], [-1, 3, 3, 3], [-1, 3, 3, 3]]
+    written, scores = beam_search(chain(table), count, first, end, 4, width)
+    assert written.T.tolist() == [[1, 3, 3, 3], [-1] * 4, [-1] * 4]
+    assert np.isfinite(scores).tolist() == [True, False, False]
+
+
+def test_a_beam_needs_a_width_and_a_length():
+    for length, width, message in ((3, 0, "width of 1"), (0, 3, "length of 1")):
+        with pytest.raises(ValueError, match=message):
+            beam_search(chain(np.eye(3)), jnp.zeros(1), jnp.zeros(1, int), 2, length, width)
 
 
 # Sentences to numbers.
