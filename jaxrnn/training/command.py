@@ -30,6 +30,8 @@ def refusals(
     """
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is printed: no fault of what was asked
+        raise
     except errors as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(code)

@@ -1,9 +1,9 @@
 """Checks every checkpoint of a run: `python -m jaxrnn.training.verify RUN_DIR`."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from jaxrnn.training import terminal
 from jaxrnn.training.saved_step import first_line, read_step
 from jaxrnn.training.step_folders import step_folders
 
@@ -49,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    terminal.run(main)
