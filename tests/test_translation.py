@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import sys
@@ -607,6 +608,75 @@ def test_no_source_sentence_is_in_two_splits(tmp_path):
     assert sum(map(len, sources)) == len(set.union(*sources)) == 1000
     assert sum(len(split.source) for split in splits.values()) == 3000
     assert len(splits["train"].source) > 2700 and len(splits["test"].source) > 20
+
+
+NUMBERED = [f"satz {n}\tsentence {n}" for n in range(200)]
+
+
+def all_pairs(path):
+    splits = read_pairs("pairs", path).values()
+    return [pair for split in splits for pair in zip(*split, strict=True)]
+
+
+INSIDE = ["\u2028", "\x85", "\x0c", "\x0b", "\x1c", "\r"]
+
+
+@pytest.mark.parametrize("mark", INSIDE, ids=ascii)
+def test_pairs_of_one_file_stay_pairs_whatever_a_sentence_holds(tmp_path, mark):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes("\n".join([*NUMBERED, f"eine{mark}zeile\ta{mark}line"]).encode())
+    pairs = all_pairs(path)
+    assert len(pairs) == 201 and (f"eine{mark}zeile", f"a{mark}line") in pairs
+
+
+def side_by_side(folder, german, english):
+    for stem in ("train", "val", "test_2016_flickr"):
+        for language, lines in (("de", german), ("en", english)):
+            content = "".join(line + "\n" for line in lines).encode()
+            (folder / f"{stem}.{language}.gz").write_bytes(gzip.compress(content))
+    return read_pairs("multi30k", folder)["train"]
+
+
+@pytest.mark.parametrize("mark", INSIDE, ids=ascii)
+def test_pairs_side_by_side_stay_pairs_whatever_a_sentence_holds(tmp_path, mark):
+    german = [f"satz {n}" for n in range(200)]
+    english = [f"sentence {n}" for n in range(200)]
+    german[3] += mark + "x"
+    english[30] += mark + "x"
+    pairs = side_by_side(tmp_path, german, [*english, "", " "])
+    assert pairs == (german, english)
+    german[7] = english[7] = ""
+    assert len(side_by_side(tmp_path, german, english).source) == 199
+    english[9] = " "
+    with pytest.raises(ValueError, match="line 10 of .*train.en.gz is blank"):
+        side_by_side(tmp_path, german, english)
+    with pytest.raises(ValueError, match="train.de.gz has 200 .*train.en.gz has 199"):
+        side_by_side(tmp_path, german, english[:-1])
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("satz\t", "line 1 of .*pairs.txt has an empty side"),
+        (" \tsentence", "line 1 of .*pairs.txt has an empty side"),
+        ("German\tEnglish", "line 1 of .*pairs.txt names the columns"),
+        ("süß\tsweet", "pairs.txt is not UTF-8 text: byte 0xfc in line 1"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_named(tmp_path, line, message):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes("\n".join([line, *NUMBERED]).encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        read_pairs("pairs", path)
+
+
+def test_blank_lines_line_ends_and_a_mark_are_no_part_of_pairs(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(
+        "\r\n \t \r\n".join(["\ufeff" + NUMBERED[0], *NUMBERED[1:], ""]).encode()
+    )
+    pairs = all_pairs(path)
+    assert sorted("\t".join(pair) for pair in pairs) == sorted(NUMBERED)
 
 
 @pytest.mark.parametrize(
