@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.core import Tracer
 
 from jaxrnn.models.language_model import LanguageModel
 
@@ -68,7 +69,7 @@ def sample(
         raise ValueError(f"length must be 1 or more, got {length}")
     graph, params = nnx.split(model)
     written = _sample(graph, params, prompt, key, length, *how._numbers(), how.top_k)
-    if not isinstance(written, jax.core.Tracer) and bool(jnp.any(written == NO_TOKEN)):
+    if not isinstance(written, Tracer) and bool(jnp.any(written == NO_TOKEN)):
         raise ValueError(
             "the model's logits are NaN or all -inf: there is no token to draw"
         )

@@ -82,13 +82,12 @@ def read_rows(path: Path, most: int = 0) -> list[Row]:
 
 
 def _decoded(path: Path, content: bytes, encodings: Sequence[str]) -> str:
+    wrong = 0
     for encoding in encodings:
         try:
-            text = content.decode(encoding)
+            return content.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             wrong = error.start
-        else:
-            return text.removeprefix("\ufeff")
     raise ValueError(
         f"{path} is not {' or '.join(encodings).upper()} text: byte "
         f"0x{content[wrong]:02x} in line {_line_of(content, wrong)}; to convert it, from "
