@@ -265,12 +265,13 @@ def reference(how):
     ],
     ids=str,
 )
-def test_draws_follow_the_softmax_of_what_is_kept(how, kept):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_draws_follow_the_softmax_of_what_is_kept(how, kept, dtype):
     want = reference(how)
     assert np.count_nonzero(want) == kept
     n = 20_000
     uniform = jax.random.uniform(jax.random.key(0), (n,))
-    logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (n, V))
+    logits = jnp.broadcast_to(jnp.asarray(LOGITS, dtype), (n, V))
     drawn = jax.jit(how.draw)(logits, uniform)
     assert drawn.dtype == jnp.int32
     counts = np.bincount(drawn, minlength=V)
@@ -295,6 +296,66 @@ def test_temperature_zero_takes_the_likeliest_whatever_is_drawn():
     uniform = jnp.linspace(0, 0.999, 5)
     logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (5, V))
     assert Sampling(temperature=0).draw(logits, uniform).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    "dtype, size",
+    [
+        ("float32", 1),
+        ("bfloat16", 300),
+        ("float16", 300),
+        ("float64", 300),
+        ("bfloat16", 200_000),
+    ],
+)
+def test_only_tokens_that_exist_are_drawn_and_all_parts_as_often(dtype, size):
+    """Equal logits: each tenth of the vocabulary gets a tenth of the draws."""
+    n, parts = 50, min(size, 10)
+    with jax.enable_x64(dtype == "float64"):
+        logits = jnp.zeros((n + 1, size), dtype)
+        uniform = jnp.asarray(np.append(np.arange(n) / n, 1 - 2.0**-53))  # 1 in float32
+        drawn = np.asarray(jax.jit(Sampling(0.7).draw)(logits, uniform))
+    assert drawn.min() >= 0 and drawn.max() < size
+    counts = np.bincount(drawn[:n] * parts // size, minlength=parts)
+    assert np.all(np.abs(counts - n / parts) <= 1)
+
+
+@pytest.mark.parametrize(
+    "logits, temperature, allowed",
+    [
+        ([0.0, 1.0, 0.5], 1e-30, [1]),
+        ([0.0, 1.0, 0.5], 1e-45, [1]),
+        ([0.0, 1.0, 0.5], 1e-300, [1]),
+        ([0.0, 1.0, 0.5], 1e30, [0, 1, 2]),
+        ([0.0, 1.0, 0.5], float("inf"), [0, 1, 2]),
+        ([3e38, -3e38, 3e38], 1.0, [0, 2]),
+        ([1e30, 1e30, -1e30], 1e-3, [0, 1]),
+        ([-1e30, -2e30, -1e30], 1e4, [0, 2]),
+        ([-np.inf, 0.0, -np.inf, 5.0, -np.inf], float("inf"), [1, 3]),
+        ([-np.inf, 0.0, -np.inf, 0.1, -np.inf], 1.0, [1, 3]),
+        ([-np.inf, 0.0, -np.inf, 0.1, -np.inf], 0, [3]),
+        ([0.0, np.inf, 1.0, np.inf], 0.5, [1, 3]),
+        ([-np.inf, -np.inf], 1.0, [-1]),
+        ([-np.inf, -np.inf], 0, [-1]),
+        ([0.0, np.nan, 1.0], 1.0, [-1]),
+        ([0.0, np.nan, 1.0], 0, [-1]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("kept", [{}, {"top_k": 4}, {"top_p": 1.0}], ids=str)
+def test_logits_and_temperatures_of_any_size_are_drawn_from(
+    logits, temperature, allowed, dtype, kept
+):
+    how = Sampling(temperature, **kept)
+    uniform = jnp.linspace(0, 1, 101)
+    drawn = how.draw(jnp.tile(jnp.asarray(logits, dtype), (101, 1)), uniform)
+    assert sorted(set(np.asarray(drawn).tolist())) == allowed
+
+
+def test_of_equally_likely_tokens_no_more_than_k_or_p_are_kept():
+    uniform, logits = jnp.linspace(0, 1, 101), jnp.zeros((101, 8), jnp.bfloat16)
+    for how in (Sampling(top_k=2), Sampling(top_p=0.25)):
+        assert len(set(np.asarray(how.draw(logits, uniform)).tolist())) == 2
 
 
 @pytest.mark.parametrize(
@@ -331,6 +392,28 @@ def test_the_same_seed_writes_the_same_text_and_another_one_another():
     texts = [sample(model, prompt, 30, jax.random.key(s), Sampling()) for s in (0, 0, 1)]
     chex.assert_trees_all_equal(texts[0], texts[1])
     assert not np.array_equal(texts[0], texts[2])
+
+
+def test_one_program_serves_all_temperatures_and_shares(monkeypatch):
+    model, prompt, traces = new_model((Elman(E, 3),)), some_tokens(1, 2), []
+    stepper = LanguageModel.stepper
+    monkeypatch.setattr(
+        LanguageModel, "stepper", lambda model: traces.append(1) or stepper(model)
+    )
+    for how in [Sampling(t) for t in (0.31, 1, 0, np.float32(2), 1e-9, 1e50)]:
+        sample(model, prompt, 17, jax.random.key(0), how)
+    assert len(traces) == 1
+    for p in (0.5, 0.75, 1):
+        sample(model, prompt, 17, jax.random.key(0), Sampling(top_p=p))
+    assert len(traces) == 2
+
+
+def test_a_model_gone_bad_writes_nothing():
+    model = new_model((Elman(E, 3),))
+    model.output.bias[...] = jnp.full(V, jnp.nan)
+    for temperature in (0, 1):
+        with pytest.raises(ValueError, match="logits are NaN"):
+            sample(model, some_tokens(1, 2), 3, jax.random.key(0), Sampling(temperature))
 
 
 def test_columns_are_independent_of_one_another():

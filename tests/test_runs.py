@@ -96,7 +96,7 @@ def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
         ({"hidden_size": 9, "allow_change": "hidden_size"}, " does not fit: "),
         ({"data": "OTHER"}, "data_sha256 was '"),
         ({"data": "nowhere.txt"}, "no data at nowhere.txt"),
-        ({"data": "EMPTY"}, "tokens are too few"),
+        ({"data": "EMPTY"}, "empty.txt is empty"),
         ({"resume": "never"}, "holds a run already and --resume is never"),
         ({"resume": "must", "run_dir": "NEW"}, "holds no run and --resume is must"),
         ({"run_dir": "OTHER"}, "File exists"),

@@ -149,7 +149,7 @@ def test_a_table_of_any_language_names_its_own_classes(tmp_path):
         (b"good\t \n", "line 1 of .* is not label TAB text"),
         (b"good\ta film\n" * 30, r"needs two labels or more, it has \['good'\]"),
         (b"good\ta film\nbad\ta bore\n", "too few texts to divide"),
-        (b"good\tna\xefve\n", "is not utf-8 text"),
+        (b"good\tna\xefve\n", "table.tsv is not UTF-8 text: byte 0xef in line 1"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, content, message):
@@ -157,6 +157,55 @@ def test_a_table_that_is_none_is_refused(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         CORPORA["table"](path)
+
+
+def rows_of(count=100, form="{label}\ta film number {n}"):
+    return [form.format(label=("bad", "good")[n % 2], n=n) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    "mark", ["\u2028", "\x85", "\x0c", "\x0b", "\x1c", "\r"], ids=ascii
+)
+def test_a_table_keeps_lines_whole(tmp_path, mark):
+    path = tmp_path / "table.tsv"
+    lines = [*rows_of(), f"good\tone line{mark}of two"]
+    path.write_bytes("\n".join(lines).encode())
+    _, splits = CORPORA["table"](path)
+    texts = [text for found in splits.values() for text, _ in found]
+    assert len(texts) == 101 and "one line of two" in texts
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (["label\ttext", *rows_of()], "label 'label' to learn from, in line 1:"),
+        ([*rows_of(), "", "godo\ta film"], "label 'godo' to learn from, in line 102:"),
+        ([*rows_of(), "good"], "line 101 of .*table.tsv is not label TAB text: 'good'"),
+    ],
+)
+def test_a_class_in_silence_is_refused(tmp_path, lines, message):
+    path = tmp_path / "table.tsv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=message):
+        CORPORA["table"](path)
+
+
+def test_a_table_of_a_spreadsheet_is_read_without_its_quotes(tmp_path):
+    path = tmp_path / "table.tsv"
+    lines = rows_of(form='"{label}"\t"He said ""hi""\tto {n}"')
+    path.write_bytes("\ufeff".encode() + "\r\n\r\n".join([*lines, ""]).encode())
+    labels, splits = CORPORA["table"](path)
+    assert labels == ("bad", "good")
+    texts = {text for found in splits.values() for text, _ in found}
+    assert texts == {f'he said " hi " to {n}' for n in range(100)}
+
+
+def test_a_tree_that_is_none_is_named_with_its_line(treebank):
+    path = treebank / "trees" / "dev.txt"
+    for line in ("(3 (2 A) (9 film))", "(3 (2 A) (2 b)) (2 c)"):
+        path.write_text(f"(2 (2 a) (2 film))\n\n{line}\n")
+        with pytest.raises(ValueError, match="line 3 of .*dev.txt is not a tree"):
+            CORPORA["sst-2"](treebank)
 
 
 @pytest.mark.parametrize(

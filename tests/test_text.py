@@ -4,11 +4,93 @@ import lzma
 import numpy as np
 import pytest
 
+from experiments.language_model.prompt import go_on, read_prompt
 from experiments.language_model.text import read_splits
 from jaxrnn.training.data_files import digest
+from jaxrnn.training.text_files import read_lines, read_rows, read_text
 from jaxrnn.training.tokenizer import Tokenizer
 
 SHARES = (0.9, 0.05, 0.05)
+
+# Lines, columns and encodings.
+
+INSIDE = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="file.txt"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("mark", INSIDE, ids=ascii)
+def test_a_line_ends_at_the_line_feed_only(file, mark):
+    path = file(f"a{mark}b\n\r\n{mark}\r\nlast")
+    assert read_lines(path) == [f"a{mark}b", "", mark, "last"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_last_line_may_have_an_end_or_none(file, end):
+    assert read_lines(file(f"a\r\n b {end}")) == ["a", " b "]
+
+
+def test_a_mark_that_an_editor_left_is_no_text(file):
+    assert read_text(file(b"\xef\xbb\xbfa\xef\xbb\xbfb")) == "a\ufeffb"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "file.txt is empty"),
+        (b"\xef\xbb\xbf", "file.txt is empty"),
+        (b"one\ntwo\n\xfcber", "file.txt is not UTF-8 text: byte 0xfc in line 3"),
+        ("text".encode("utf-16"), "file.txt is not UTF-8 text, it is UTF-16"),
+        ("a\nb".encode("utf-16-le"), "file.txt is not text, .* a NUL in line 1"),
+        (b"one\rtwo\r", "lines of .*file.txt end with carriage returns alone"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name(file, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_lines(file(content))
+
+
+def test_a_folder_or_nothing_where_a_file_is_wanted_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder"):
+        read_text(tmp_path)
+    with pytest.raises(ValueError, match="there is no file .*none"):
+        read_text(tmp_path / "none")
+
+
+def test_another_encoding_is_read_where_it_may_be_the_one(file):
+    for encoding in ("utf-8", "cp1252"):
+        assert read_text(file("naïve".encode(encoding)), ("utf-8", "cp1252")) == "naïve"
+
+
+def test_blank_lines_are_no_rows_and_keep_their_numbers(file):
+    path = file("\na\tb\tc\n  \t \n\nd\n")
+    assert read_rows(path) == [(2, ["a", "b", "c"]), (5, ["d"])]
+    assert read_rows(path, most=2)[0] == (2, ["a", "b\tc"])
+
+
+@pytest.mark.parametrize(
+    "line, columns",
+    [
+        ('"a"\t"b"', ["a", "b"]),  # every field has them
+        ('a\t"say ""b"""', ["a", 'say "b"']),
+        ('a\t"b"', ["a", '"b"']),  # a text's own
+        ('a\t"b" and "c"', ["a", '"b" and "c"']),
+        ('"a\tb"', ['"a', 'b"']),
+    ],
+)
+def test_the_quotes_of_a_spreadsheet_are_no_text(file, line, columns):
+    assert read_rows(file(line)) == [(1, columns)]
+
+
+# Tokens.
 
 
 @pytest.mark.parametrize("kind", ["character", "byte", "word"])
@@ -58,6 +140,55 @@ def test_large_vocabularies_take_wider_tokens():
     tokenizer = Tokenizer.of("word", text)
     assert tokenizer.encode(text).dtype == np.uint16
     assert tokenizer.decode(tokenizer.encode(text)) == text.decode()
+
+
+def test_what_training_never_saw_is_named():
+    tokenizer = Tokenizer.of("word", b"a b <unk>\n")
+    assert tokenizer.about_unseen(b"a <unk>\n") == ""
+    assert tokenizer.unseen(b"c a d c\n") == {"c": 2, "d": 1}
+    want = "3 word(s) not seen in training are read as <unk>: 'c', 'd'"
+    assert tokenizer.about_unseen(b"c a d c\n") == want
+    assert Tokenizer.of("byte", b"a").about_unseen(b"\xff") == ""
+
+
+def test_a_word_that_holds_the_end_of_a_line_stays_one_word():
+    tokenizer = Tokenizer.of("word", b"a<eos>b c\n")
+    tokens = tokenizer.encode(b"c a<eos>b c\nc")
+    assert tokenizer.decode(tokens) == "c a<eos>b c\nc"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "word"}', b"\xff"])
+def test_a_damaged_tokenizer_is_refused_by_name(file, content):
+    with pytest.raises(ValueError, match="tokenizer.json"):
+        Tokenizer.load(file(content, "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    "kind, prompt, written, text",
+    [
+        ("word", "to  fly\t", "to be", "to  fly\tto be"),
+        ("word", "to  fly", "to be", "to  fly to be"),
+        ("word", "to  fly", "\nto", "to  fly\nto"),
+        ("word", "\n\n", "to", "\n\nto"),
+        ("character", "a\tZ\x85é", "be", "a\tZ\x85ébe"),
+        ("byte", "caf\udce9", "be", "caf\udce9be"),
+    ],
+)
+def test_a_prompt_is_printed_as_it_was_given(kind, prompt, written, text):
+    tokenizer = Tokenizer.of(kind, b"to be or not to be\n")
+    assert len(read_prompt(tokenizer, prompt))
+    assert go_on(tokenizer, prompt, tokenizer.encode(written.encode())) == text
+
+
+@pytest.mark.parametrize(
+    "kind, prompt", [("byte", ""), ("character", ""), ("word", " \t ")]
+)
+def test_a_prompt_without_a_token_is_refused(kind, prompt):
+    with pytest.raises(ValueError, match=f"needs at least one {kind}, got "):
+        read_prompt(Tokenizer.of(kind, b"to be"), prompt)
+
+
+# Splits.
 
 
 @pytest.mark.parametrize(
@@ -141,6 +272,42 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(ValueError, match="picture is not UTF-8"):
         read_splits(tmp_path / "picture", SHARES)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_bytes_of_any_kind_are_learned_from_a_file_as_from_a_folder(tmp_path, folder):
+    content = b"\xef\xbb\xbf\xff\xd8\0 \xc3\xa9\r\n" * 20
+    for name in ("train", "valid", "test") if folder else ("whole",):
+        (tmp_path / name).write_bytes(content)
+    splits = read_splits(tmp_path, SHARES, "byte")
+    assert b"".join(splits.values()) == content * (3 if folder else 1)
+    with pytest.raises(ValueError, match="(train|whole) is not (UTF-8 )?text"):
+        read_splits(tmp_path, SHARES, "character")
+
+
+def test_bytes_of_a_text_are_cut_where_its_characters_are(file):
+    path = file("é☕" * 50)
+    assert read_splits(path, SHARES, "byte") == read_splits(path, SHARES)
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+@pytest.mark.parametrize("content", [b"", b"\xe9"])
+def test_the_one_file_of_a_folder_that_is_no_text_is_named(tmp_path, name, content):
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).write_bytes(content if split == name else b"text")
+    with pytest.raises(ValueError, match=f"{name} is "):
+        read_splits(tmp_path, SHARES)
+
+
+def test_a_text_of_one_character_is_refused_by_name(file):
+    with pytest.raises(ValueError, match="file.txt is too short to divide"):
+        read_splits(file("a"), SHARES)
+
+
+def test_the_name_of_a_split_begins_a_word_and_hidden_files_are_none(tmp_path):
+    (tmp_path / "latest.txt").write_bytes(bytes(range(97, 117)))
+    (tmp_path / "._latest.txt").write_bytes(b"\0")
+    assert list(read_splits(tmp_path, SHARES)) == ["train", "valid", "test"]
 
 
 def test_the_digest_tells_contents_and_splits_apart():

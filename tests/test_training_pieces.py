@@ -455,6 +455,15 @@ def test_a_log_is_cut_back_to_a_step_and_loses_an_unfinished_line(tmp_path):
     assert log.path.read_bytes() == first_two.splitlines(keepends=True)[0]
     log.write(rows[1:2])
     assert log.path.read_bytes() == first_two
+    log.path.write_bytes(b"\r\n" + first_two.replace(b"\n", b"\r\n") + b"\n")
+    assert read_metrics(log.path) == rows[:2]
+    for odd in (b"3\n", b'{"loss": 1}\n'):
+        log.path.write_bytes(odd + first_two)
+        with pytest.raises(ValueError, match="line 1 of .*metrics.jsonl is no row"):
+            read_metrics(log.path)
+    log.path.write_bytes(first_two.replace(b"\n", b"\r", 1))
+    with pytest.raises(ValueError, match="line 1 of .*metrics.jsonl is not JSON"):
+        read_metrics(log.path)
     log.path.write_bytes(b"\0\0\n" + first_two)
     with pytest.raises(ValueError, match="line 1 of .*metrics.jsonl is not JSON"):
         log.cut_back(1)

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import sys
@@ -495,8 +496,44 @@ def test_a_beam_of_one_is_greedy_and_greedy_takes_the_likeliest():
             assert written[t, row] == last
     beam, _ = beam_search(chain(table), count, first, 5, 8, 1)
     chex.assert_trees_all_equal(beam, written)
-    with pytest.raises(ValueError, match="width of 1 or more, got 0"):
-        beam_search(chain(table), count, first, 5, 8, 0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_scores_are_added_up_in_float32_whatever_the_logits_are(dtype):
+    """600 tokens of equal logits: in bfloat16 the sum would stand still at -256."""
+    count, first = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32)
+    with jax.enable_x64(dtype == "float64"):
+        table = jnp.zeros((3, 3), dtype).at[:, 2].set(-100)
+        written, score = beam_search(chain(table), count, first, 2, 600, 2, 0.0)
+        assert greedy(chain(table), count, first, 2, 5).tolist() == [[0]] * 5
+    assert written.shape == (600, 1) and written.max() < 2
+    assert score.dtype == jnp.float32
+    np.testing.assert_allclose(score, -600 * np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_no_token_is_written_where_there_is_none(width):
+    inf, nan = np.inf, np.nan
+    table = jnp.array(
+        [
+            [-inf, 1.0, 0.0, -inf],  # good, and leads to what is good
+            [-inf, 2.0, 1.0, 3.0],  # ends
+            [-inf, -inf, -inf, -inf],  # leads nowhere
+            [0.0, nan, 0.0, 0.0],
+        ]
+    )
+    first, end, count = jnp.array([0, 2, 3]), 3, jnp.zeros(3, jnp.int32)
+    simple = greedy(chain(table), count, first, end, 4)
+    assert simple.T.tolist() == [[1, 3, 3, 3], [-1, 3, 3, 3], [-1, 3, 3, 3]]
+    written, scores = beam_search(chain(table), count, first, end, 4, width)
+    assert written.T.tolist() == [[1, 3, 3, 3], [-1] * 4, [-1] * 4]
+    assert np.isfinite(scores).tolist() == [True, False, False]
+
+
+def test_a_beam_needs_a_width_and_a_length():
+    for length, width, message in ((3, 0, "width of 1"), (0, 3, "length of 1")):
+        with pytest.raises(ValueError, match=message):
+            beam_search(chain(np.eye(3)), jnp.zeros(1), jnp.zeros(1, int), 2, length, width)
 
 
 # Sentences to numbers.
@@ -571,6 +608,75 @@ def test_no_source_sentence_is_in_two_splits(tmp_path):
     assert sum(map(len, sources)) == len(set.union(*sources)) == 1000
     assert sum(len(split.source) for split in splits.values()) == 3000
     assert len(splits["train"].source) > 2700 and len(splits["test"].source) > 20
+
+
+NUMBERED = [f"satz {n}\tsentence {n}" for n in range(200)]
+
+
+def all_pairs(path):
+    splits = read_pairs("pairs", path).values()
+    return [pair for split in splits for pair in zip(*split, strict=True)]
+
+
+INSIDE = ["\u2028", "\x85", "\x0c", "\x0b", "\x1c", "\r"]
+
+
+@pytest.mark.parametrize("mark", INSIDE, ids=ascii)
+def test_pairs_of_one_file_stay_pairs_whatever_a_sentence_holds(tmp_path, mark):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes("\n".join([*NUMBERED, f"eine{mark}zeile\ta{mark}line"]).encode())
+    pairs = all_pairs(path)
+    assert len(pairs) == 201 and (f"eine{mark}zeile", f"a{mark}line") in pairs
+
+
+def side_by_side(folder, german, english):
+    for stem in ("train", "val", "test_2016_flickr"):
+        for language, lines in (("de", german), ("en", english)):
+            content = "".join(line + "\n" for line in lines).encode()
+            (folder / f"{stem}.{language}.gz").write_bytes(gzip.compress(content))
+    return read_pairs("multi30k", folder)["train"]
+
+
+@pytest.mark.parametrize("mark", INSIDE, ids=ascii)
+def test_pairs_side_by_side_stay_pairs_whatever_a_sentence_holds(tmp_path, mark):
+    german = [f"satz {n}" for n in range(200)]
+    english = [f"sentence {n}" for n in range(200)]
+    german[3] += mark + "x"
+    english[30] += mark + "x"
+    pairs = side_by_side(tmp_path, german, [*english, "", " "])
+    assert pairs == (german, english)
+    german[7] = english[7] = ""
+    assert len(side_by_side(tmp_path, german, english).source) == 199
+    english[9] = " "
+    with pytest.raises(ValueError, match="line 10 of .*train.en.gz is blank"):
+        side_by_side(tmp_path, german, english)
+    with pytest.raises(ValueError, match="train.de.gz has 200 .*train.en.gz has 199"):
+        side_by_side(tmp_path, german, english[:-1])
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("satz\t", "line 1 of .*pairs.txt has an empty side"),
+        (" \tsentence", "line 1 of .*pairs.txt has an empty side"),
+        ("German\tEnglish", "line 1 of .*pairs.txt names the columns"),
+        ("süß\tsweet", "pairs.txt is not UTF-8 text: byte 0xfc in line 1"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_named(tmp_path, line, message):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes("\n".join([line, *NUMBERED]).encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        read_pairs("pairs", path)
+
+
+def test_blank_lines_line_ends_and_a_mark_are_no_part_of_pairs(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(
+        "\r\n \t \r\n".join(["\ufeff" + NUMBERED[0], *NUMBERED[1:], ""]).encode()
+    )
+    pairs = all_pairs(path)
+    assert sorted("\t".join(pair) for pair in pairs) == sorted(NUMBERED)
 
 
 @pytest.mark.parametrize(

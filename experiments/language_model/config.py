@@ -42,7 +42,7 @@ class Config(Options):
 
     sample_prompt: str = "\n"
     sample_length: int = 600
-    """Tokens of the sample at the end."""
+    """Tokens of the sample at the end; 0 for none."""
 
     @property
     def free(self) -> frozenset[str]:

@@ -13,6 +13,7 @@ from flax import nnx
 
 from experiments.language_model.run import load, read_text
 from experiments.language_model.task import make_measure
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.progress import figures_shown
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

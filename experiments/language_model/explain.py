@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.language_model.prompt import read_prompt, say_unseen
 from experiments.language_model.run import load
 from jaxrnn.diagnostics import colour_text, horizons
 from jaxrnn.models import LanguageModel
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 
 
@@ -61,9 +63,8 @@ def main() -> None:
     options = tyro.cli(Options)
     with refusals():
         model, tokenizer, _ = load(options.run_dir)
-        tokens = tokenizer.encode(options.text.encode())
-        if not len(tokens):
-            raise ValueError(f"a text needs at least one token, got {options.text!r}")
+        tokens = read_prompt(tokenizer, options.text)
+        say_unseen(tokenizer, options.text)
         unit, outputs = unit_outputs(model, tokens, options.layer, options.unit)
         page = options.page or options.run_dir / "explain.html"
         coloured = colour_text(tokenizer.spell(tokens), outputs)
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

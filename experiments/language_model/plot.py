@@ -22,6 +22,7 @@ from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import LanguageModel
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 
 
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -25,6 +25,6 @@ def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
 
 def read_text(path: Path, config: Config) -> dict[str, bytes]:
     """The text of a run; raises ValueError if it is not what the run was trained on."""
-    splits = read_splits(config.data, config.split)
+    splits = read_splits(config.data, config.split, config.tokens)
     check_data(path, digest(splits))
     return splits

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.language_model.prompt import go_on, read_prompt, say_unseen
 from experiments.language_model.run import load
 from jaxrnn.models import LanguageModel, Sampling, sample
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 from jaxrnn.training.tokenizer import Tokenizer
 
@@ -24,7 +26,7 @@ class Options:
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     prompt: str = "\n"
-    """The text to go on from; it is printed too."""
+    """The text to go on from; it is printed too, as it is given."""
     length: int = 500
     """Tokens to write."""
     temperature: float = 0.8
@@ -48,22 +50,21 @@ def write(
     samples: int = 1,
     seed: int = 0,
 ) -> list[str]:
-    """`samples` texts that begin with `prompt`; raises ValueError if that is empty."""
+    """`samples` texts that begin with `prompt` as it is; raises ValueError if that has no
+    token."""
     if samples < 1:
         raise ValueError(f"samples must be 1 or more, got {samples}")
-    tokens = tokenizer.encode(prompt.encode())
+    tokens = read_prompt(tokenizer, prompt)
     columns = jnp.asarray(np.tile(tokens[:, None], (1, samples)), jnp.int32)
     written = np.asarray(sample(model, columns, length, jax.random.key(seed), how))
-    return [
-        tokenizer.decode(np.concatenate([tokens, written[:, column]]))
-        for column in range(samples)
-    ]
+    return [go_on(tokenizer, prompt, column) for column in written.T]
 
 
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
         model, tokenizer, _ = load(options.run_dir)
+        say_unseen(tokenizer, options.prompt)
         texts = write(
             model,
             tokenizer,
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

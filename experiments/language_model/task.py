@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 
 from experiments.language_model.config import Config
+from experiments.language_model.prompt import read_prompt
 from experiments.language_model.text import read_splits
 from jaxrnn.models import LanguageModel
 from jaxrnn.models.cells import make_cell
@@ -19,6 +21,7 @@ from jaxrnn.strategies.select import select
 from jaxrnn.training.data import TokenBatch, TokenLanes
 from jaxrnn.training.data_files import digest, text_digest
 from jaxrnn.training.evaluation import share_of, watched
+from jaxrnn.training.processes import is_first
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import (
     carry_sharding,
@@ -66,12 +69,16 @@ def initial_state(config: Config, vocabulary_size: int) -> tuple[nnx.GraphDef, T
 
 def make_task(config: Config) -> Task:
     """Learning to predict the text; raises ValueError if something is off."""
-    splits = read_splits(config.data, config.split)
+    splits = read_splits(config.data, config.split, config.tokens)
     tokenizer = Tokenizer.of(config.tokens, splits["train"])
+    check_sample(config, tokenizer)
     lanes = {
-        name: TokenLanes(tokenizer.encode(text), config.batch_size, config.sequence_length)
+        name: make_lanes(config, name, tokenizer.encode(text))
         for name, text in splits.items()
     }
+    for name, text in splits.items():
+        if (unseen := tokenizer.about_unseen(text)) and is_first():
+            print(f"of the {name} text, {unseen}")
     graph, state = initial_state(config, tokenizer.size)
     optimiser = config.make_optimiser()
     measure, limit = make_measure(graph), config.eval_batches
@@ -99,6 +106,23 @@ def make_task(config: Config) -> Task:
         },
         files={"tokenizer.json": tokenizer.as_json()},
     )
+
+
+def check_sample(config: Config, tokenizer: Tokenizer) -> None:
+    """Raises ValueError for a sample at the end that could not be written."""
+    if config.sample_length < 0:
+        raise ValueError(f"sample_length must be 0 or more, got {config.sample_length}")
+    if config.sample_length:
+        read_prompt(tokenizer, config.sample_prompt)
+
+
+def make_lanes(config: Config, name: str, tokens: np.ndarray) -> TokenLanes:
+    """Of the split `name`, which the ValueError names that a short one raises."""
+    try:
+        return TokenLanes(tokens, config.batch_size, config.sequence_length)
+    except ValueError as error:
+        source = config.data or "the standard library"
+        raise ValueError(f"the {name} text of {source}: {error}") from None
 
 
 def make_loss(graph: nnx.GraphDef):

@@ -13,34 +13,38 @@ import shlex
 import tyro
 
 from experiments.language_model.config import PRESETS, Config
+from experiments.language_model.prompt import say_unseen
 from experiments.language_model.run import load
 from experiments.language_model.sample import write
 from experiments.language_model.task import make_task
 from jaxrnn.models import Sampling
-from jaxrnn.training import command
+from jaxrnn.training import command, terminal
 from jaxrnn.training.processes import is_first
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
     command.train(config, lambda: make_task(config))
-    with command.refusals(options=config):
+    with command.refusals(command.FAILED, options=config):  # the run itself is finished
         show(config)
 
 
 def show(config: Config) -> None:
-    model, tokenizer, _ = load(config.run_dir)
-    how = Sampling(temperature=0.7)
-    (text,) = write(
-        model, tokenizer, config.sample_prompt, config.sample_length, how, seed=config.seed
-    )
+    texts = []
+    if config.sample_length:
+        model, tokenizer, _ = load(config.run_dir)
+        prompt, length = config.sample_prompt, config.sample_length
+        how = Sampling(temperature=0.7)
+        say_unseen(tokenizer, prompt)
+        texts = write(model, tokenizer, prompt, length, how, seed=config.seed)
     if not is_first():  # loading the model took all processes
         return
-    print(f"\n{text}\n")
+    for text in texts:
+        print(f"\n{text}\n")
     sample = command.module_command("experiments.language_model.sample")
     print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
     print(f"resume: {command.resume_command(config)}")
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

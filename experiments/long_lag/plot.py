@@ -27,6 +27,7 @@ from experiments.long_lag.run import Trained, load
 from experiments.long_lag.task import Learners
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 
 SEQUENCES = 8  # whose gradients are averaged
@@ -101,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

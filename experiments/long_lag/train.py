@@ -12,7 +12,7 @@ import tyro
 
 from experiments.long_lag.config import PRESETS
 from experiments.long_lag.task import make_task
-from jaxrnn.training import command
+from jaxrnn.training import command, terminal
 
 
 def main() -> None:
@@ -21,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

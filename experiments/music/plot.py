@@ -24,6 +24,7 @@ from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import SequenceModel
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 
 
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -11,7 +11,7 @@ import tyro
 
 from experiments.music.config import PRESETS
 from experiments.music.task import make_task
-from jaxrnn.training import command
+from jaxrnn.training import command, terminal
 
 
 def main() -> None:
@@ -20,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

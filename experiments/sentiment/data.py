@@ -2,13 +2,14 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.sentiment.trees import phrases
+from experiments.sentiment.trees import Phrase, phrases
 from experiments.sentiment.words import normal_form
-from jaxrnn.training.data_files import digest, locate, read_bytes
+from jaxrnn.training.data_files import digest, locate
+from jaxrnn.training.text_files import read_lines, read_rows
 
 
 class Example(NamedTuple):
@@ -53,8 +54,7 @@ def _treebank(
     source = "its trees are trainDevTestTrees_PTB.zip of nlp.stanford.edu/sentiment"
     splits = {}
     for split, name in (("train", "train"), ("valid", "dev"), ("test", "test")):
-        trees = _lines_of(data, f"trees/{name}.txt", source)
-        judged = (list(phrases(tree)) for tree in trees if tree)
+        judged = _trees(_part_of(data, f"trees/{name}.txt", source))
         taken = (nodes if split == "train" else nodes[-1:] for nodes in judged)
         examples = [
             Example(normal_form(" ".join(node.words)), classes[node.label])
@@ -66,40 +66,67 @@ def _treebank(
     return Corpus(labels, splits)
 
 
+def _trees(path: Path) -> Iterator[list[Phrase]]:
+    """The nodes of each tree of a file."""
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            if line.strip():
+                yield list(phrases(line))
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is {error}") from None
+
+
 def mr(data: Path | None) -> Corpus:
-    """The sentence polarity set of Pang & Lee 2005, divided by `split_by_hash`."""
+    """The sentence polarity set of Pang & Lee 2005, divided by `split_by_hash`.
+
+    In the encoding of Windows, as it was published, or in UTF-8, as others keep it.
+    """
     source = "it is rt-polaritydata.tar.gz of cs.cornell.edu/people/pabo/movie-review-data"
-    return Corpus(
-        POLARITY,
-        split_by_hash(
-            Example(normal_form(line), label)
-            for label, ending in enumerate(("neg", "pos"))
-            for line in _lines_of(data, f"rt-polarity.{ending}", source, "cp1252")
-            if line
-        ),
+    files = [_part_of(data, f"rt-polarity.{ending}", source) for ending in ("neg", "pos")]
+    examples = (
+        Example(normal_form(line), label)
+        for label, file in enumerate(files)
+        for line in read_lines(file, ("utf-8", "cp1252"))
+        if line.strip()
     )
+    return Corpus(POLARITY, split_by_hash(examples, str(files[0].parent)))
 
 
 def table(data: Path | None) -> Corpus:
     """A file of lines `label TAB text` in any language, divided by `split_by_hash`."""
     if data is None:
         raise ValueError("the corpus 'table' needs --data: a file of lines label TAB text")
-    rows = []
-    for number, line in enumerate(_lines(locate(data), "utf-8"), 1):
-        if not line:
-            continue
-        label, tab, text = line.partition("\t")
-        if not tab or not label.strip() or not text.strip():
-            raise ValueError(
-                f"line {number} of {data} is not label TAB text: {line[:60]!r}"
-            )
-        rows.append((label.strip(), normal_form(text)))
-    labels = tuple(sorted({label for label, _ in rows}))
+    path = locate(data)
+    rows = _labelled(path)
+    labels = tuple(sorted({label for label, _, _ in rows}))
     if len(labels) < 2:
-        raise ValueError(f"{data} needs two labels or more, it has {list(labels)}")
-    return Corpus(
-        labels, split_by_hash(Example(text, labels.index(label)) for label, text in rows)
+        raise ValueError(f"{path} needs two labels or more, it has {list(labels)}")
+    splits = split_by_hash(
+        (Example(text, labels.index(label)) for label, text, _ in rows), str(path)
     )
+    learned = {labels[label] for _, label in splits["train"]}
+    for label in labels:
+        lines = [str(number) for name, _, number in rows if name == label]
+        if len(lines) == 1 or label not in learned:
+            raise ValueError(
+                f"{path} has too few texts of the label {label!r} to learn from, in line "
+                f"{', '.join(lines)}: is that a row of headings?"
+            )
+    return Corpus(labels, splits)
+
+
+def _labelled(path: Path) -> list[tuple[str, str, int]]:
+    """The label and text of each line of a table, and its number."""
+    rows = []
+    for number, columns in read_rows(path, most=2):
+        label, text = columns[0].strip(), "".join(columns[1:])
+        if not label or not text.strip():
+            line = "\t".join(columns)
+            raise ValueError(
+                f"line {number} of {path} is not label TAB text: {line[:60]!r}"
+            )
+        rows.append((label, normal_form(text), number))
+    return rows
 
 
 def toy(data: Path | None) -> Corpus:
@@ -128,37 +155,27 @@ CORPORA: dict[str, Callable[[Path | None], Corpus]] = {
 }
 
 
-def split_by_hash(examples: Iterable[Example]) -> dict[str, list[Example]]:
+def split_by_hash(
+    examples: Iterable[Example], source: str = "the corpus"
+) -> dict[str, list[Example]]:
     """A tenth for validation, a tenth for test, by a hash of the text: the same text is
-    never in two splits, and stays where it is when others come. Raises ValueError if a
-    split is empty."""
+    never in two splits, and stays where it is when others come. Raises ValueError that
+    names the `source` if a split is empty."""
     splits: dict[str, list[Example]] = {"train": [], "valid": [], "test": []}
     for example in examples:
         place = int.from_bytes(hashlib.sha256(example.text.encode()).digest()[:4]) % 10
         splits[{0: "valid", 1: "test"}.get(place, "train")].append(example)
     for name, found in splits.items():
         if not found:
-            raise ValueError(f"too few texts to divide: none falls to {name!r}")
+            raise ValueError(
+                f"{source} has too few texts to divide: none falls to {name!r}"
+            )
     return splits
 
 
-def _lines_of(
-    data: Path | None, name: str, source: str, encoding: str = "utf-8"
-) -> list[str]:
-    """Of the file `name` of a folder; raises ValueError that says where the set is from."""
+def _part_of(data: Path | None, name: str, source: str) -> Path:
+    """The file `name` of a folder; raises ValueError that says where the set is from."""
     try:
-        path = locate((data or Path()) / name)
+        return locate((data or Path()) / name)
     except ValueError:
         raise ValueError(f"no {name} in the folder {data} of --data: {source}") from None
-    return _lines(path, encoding)
-
-
-def _lines(path: Path, encoding: str) -> list[str]:
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file")
-    try:
-        text = read_bytes(path).decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not {encoding} text: {error}") from None
-    # Not splitlines, which cuts at characters that stand within a text too.
-    return [line.strip() for line in text.split("\n")]

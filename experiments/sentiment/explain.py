@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from experiments.sentiment.run import Trained
 from experiments.sentiment.words import normal_form
 from jaxrnn.diagnostics import colour_text
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
+from jaxrnn.training.terminal import as_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def draw(words: list[str], shares: np.ndarray, labels: tuple[str, ...], to: Path
     else:
         axes.set_ylabel("probability")
         axes.legend()
-    axes.set_xticks(range(len(words)), words, rotation=45, ha="right")
+    axes.set_xticks(range(len(words)), words, rotation=45, ha="right", parse_math=False)
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     figure.savefig(to, dpi=130)
@@ -64,7 +66,8 @@ def main() -> None:
     options = tyro.cli(Options)
     with refusals():
         trained = Trained.load(options.run_dir)
-        words, shares = word_by_word(trained, options.text)
+        text = as_text(options.text)
+        words, shares = word_by_word(trained, text)
         width = max(map(len, words))
         for word, row in zip(words, shares, strict=True):
             told = zip(trained.labels, row, strict=True)
@@ -73,10 +76,10 @@ def main() -> None:
         picture = options.picture or options.run_dir / "explain.png"
         draw(words, shares, trained.labels, picture)
         page = picture.with_suffix(".html")
-        coloured = colour_text(*trained.telling_unit(options.text))
+        coloured = colour_text(*trained.telling_unit(text))
         page.write_text(f'<meta charset="utf-8">\n{coloured}', encoding="utf-8")
         print(f"drawn: {picture}\ncoloured: {page}")
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -10,7 +10,9 @@ from typing import Annotated
 import tyro
 
 from experiments.sentiment.run import Trained
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
+from jaxrnn.training.terminal import as_text
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,8 @@ def main() -> None:
         if not options.texts:
             raise ValueError("which text? none was given")
         trained = Trained.load(options.run_dir)
-        for text, shares in zip(
-            options.texts, trained.probabilities(options.texts), strict=True
-        ):
+        texts = [as_text(text) for text in options.texts]
+        for text, shares in zip(texts, trained.probabilities(texts), strict=True):
             told = "  ".join(
                 f"{label} {share:.3f}"
                 for label, share in zip(trained.labels, shares, strict=True)
@@ -38,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

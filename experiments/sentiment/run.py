@@ -1,6 +1,5 @@
 """A classifier's run folder, opened again: by `predict` and `explain`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.sentiment.config import Config
 from experiments.sentiment.task import encode, initial_state
 from experiments.sentiment.words import normal_form
 from jaxrnn.models import Classifier
+from jaxrnn.training.data_files import read_json
 from jaxrnn.training.reopen import best_params, read_options
 from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.sequences import Rows, pad
@@ -36,7 +36,7 @@ class Trained:
         config = read_options(path, Config)
         run = RunDirectory(path)
         tokenizer = Tokenizer.load(run.tokenizer)
-        labels = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
+        labels = read_json(run.path / "labels.json")
         graph, like = initial_state(config, tokenizer, len(labels))
         model = nnx.merge(graph, best_params(path, like))
         return cls(model, tokenizer, tuple(labels), config.longest)

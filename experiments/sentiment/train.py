@@ -12,7 +12,7 @@ import tyro
 
 from experiments.sentiment.config import PRESETS
 from experiments.sentiment.task import make_task
-from jaxrnn.training import command
+from jaxrnn.training import command, terminal
 
 
 def main() -> None:
@@ -21,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

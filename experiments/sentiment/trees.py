@@ -18,7 +18,8 @@ def phrases(tree: str) -> Iterator[Phrase]:
     """The nodes of a tree such as `(3 (2 a) (4 (3 lovely) (2 film)))`, the whole sentence
     last. Raises ValueError if it is no tree."""
     above: list[list[str]] = []
-    for part in re.findall(r"[()]|[^()\s]+", tree):
+    parts = re.findall(r"[()]|[^()\s]+", tree)
+    for number, part in enumerate(parts, 1):
         if part == "(":
             above.append([])
         elif part == ")" and above and len(above[-1]) > 1:
@@ -26,8 +27,10 @@ def phrases(tree: str) -> Iterator[Phrase]:
             if label not in ("0", "1", "2", "3", "4"):
                 break
             yield Phrase(int(label), tuple(words))
-            if not above:
+            if not above and number == len(parts):
                 return
+            if not above:
+                break
             above[-1] += words
         elif part == ")" or not above:
             break

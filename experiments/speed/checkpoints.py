@@ -16,6 +16,7 @@ import tyro
 
 from experiments.language_model.config import PRESETS
 from experiments.language_model.task import make_task
+from jaxrnn.training import terminal
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.command import refusals
 from jaxrnn.training.digest import digest_tree
@@ -107,4 +108,4 @@ def timed(act: Callable[[], object], after: Callable[[], object] = lambda: None)
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -15,6 +15,7 @@ from flax import nnx
 import jaxrnn
 from experiments.speed.rivals import compare, show
 from jaxrnn.models import LanguageModel, Sampling, sample
+from jaxrnn.training import terminal
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

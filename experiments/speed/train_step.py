@@ -19,6 +19,7 @@ from flax import linen
 
 import jaxrnn
 from experiments.speed.rivals import compare, show
+from jaxrnn.training import terminal
 
 
 @dataclass(frozen=True)
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -14,6 +14,7 @@ import tyro
 from experiments.translation.run import load, read_test
 from experiments.translation.scores import scores
 from experiments.translation.translation import translate
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 
 
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

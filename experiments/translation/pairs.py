@@ -7,10 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrnn.training.data_files import locate, read_bytes
+from jaxrnn.training.data_files import locate
+from jaxrnn.training.text_files import read_lines, read_rows
 
 SPLITS = ("train", "valid", "test")
 _MULTI30K = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+# What a first line says that names its columns: no sentence is one of these alone.
+_HEADINGS = set(
+    """source target src tgt trg text sentence translation en de es fr it pt nl ru zh ja
+    english german spanish french italian portuguese dutch russian chinese
+    japanese""".split()
+)
 
 
 class Pairs(NamedTuple):
@@ -35,46 +42,74 @@ def read_pairs(corpus: str, data: Path | None) -> dict[str, Pairs]:
         )
     if corpus == "multi30k":
         return {name: _multi30k(locate(data), stem) for name, stem in _MULTI30K.items()}
-    return _split_by_source(_lines(_only_file(locate(data))))
+    file = _only_file(locate(data))
+    return _split_by_source(file, _of_columns(file))
 
 
 def _multi30k(folder: Path, stem: str) -> Pairs:
     """German to English."""
-    sides = []
-    for language in ("de", "en"):
-        file = folder / f"{stem}.{language}.gz"
+    files = [folder / f"{stem}.{language}.gz" for language in ("de", "en")]
+    for file in files:
         if not file.is_file():
             raise ValueError(
                 f"{folder} has no {file.name}: the raw files of Multi30k lie at "
                 "github.com/multi30k/dataset"
             )
-        sides.append(read_bytes(file).decode().splitlines())
+    return _side_by_side(*files)
+
+
+def _side_by_side(source: Path, target: Path) -> Pairs:
+    """Two files whose lines are the translations of one another."""
+    sides = [_without_blank_end(read_lines(file)) for file in (source, target)]
     if len(sides[0]) != len(sides[1]):
-        raise ValueError(f"{folder} has unequal numbers of lines in {stem}.de and .en")
-    return Pairs(*sides)
+        raise ValueError(
+            f"{source} has {len(sides[0])} lines and {target} has {len(sides[1])}"
+        )
+    pairs = Pairs([], [])
+    for number, (first, second) in enumerate(zip(*sides, strict=True), 1):
+        if first.strip() and second.strip():
+            pairs.source.append(first)
+            pairs.target.append(second)
+        elif first.strip() or second.strip():
+            blank = target if first.strip() else source
+            raise ValueError(f"line {number} of {blank} is blank, the other side's is not")
+    return pairs
+
+
+def _without_blank_end(lines: list[str]) -> list[str]:
+    while lines and not lines[-1].strip():
+        lines = lines[:-1]
+    return lines
 
 
 def _only_file(data: Path) -> Path:
-    if data.is_file():
+    if not data.is_dir():
         return data
     files = [path for path in data.iterdir() if path.name.split(".")[-1] in ("txt", "xz")]
-    files = [path for path in files if not path.name.startswith("_")]
+    files = [path for path in files if path.name[0] not in "._"]
     if len(files) != 1:
         raise ValueError(f"{data} needs one file of pairs, it has {len(files)}")
     return files[0]
 
 
-def _lines(file: Path) -> list[tuple[str, str]]:
+def _of_columns(file: Path) -> list[tuple[str, str]]:
     pairs = []
-    for number, line in enumerate(read_bytes(file).decode().splitlines(), 1):
-        columns = line.split("\t")  # a third column, where there is one, names authors
+    for number, columns in read_rows(file):
         if len(columns) < 2:
             raise ValueError(f"line {number} of {file} has no tab between two sentences")
-        pairs.append((columns[0], columns[1]))
+        source, target = columns[:2]  # a third one, where there is one, names authors
+        if not source.strip() or not target.strip():
+            raise ValueError(f"line {number} of {file} has an empty side")
+        if not pairs and _HEADINGS >= {source.strip().lower(), target.strip().lower()}:
+            raise ValueError(
+                f"line {number} of {file} names the columns, {source!r} and {target!r}: "
+                "take it out, or it is learned as a pair"
+            )
+        pairs.append((source, target))
     return pairs
 
 
-def _split_by_source(pairs: list[tuple[str, str]]) -> dict[str, Pairs]:
+def _split_by_source(file: Path, pairs: list[tuple[str, str]]) -> dict[str, Pairs]:
     """Two pairs of a hundred for validation and two for test, by a hash of the words of
     the source: all translations of a sentence are in one split. Raises ValueError if a
     split is empty."""
@@ -87,7 +122,7 @@ def _split_by_source(pairs: list[tuple[str, str]]) -> dict[str, Pairs]:
         splits[name].target.append(target)
     for name, found in splits.items():
         if not found.source:
-            raise ValueError(f"too few pairs to divide: none falls to {name!r}")
+            raise ValueError(f"{file} has too few pairs to divide: none falls to {name!r}")
     return splits
 
 

@@ -24,6 +24,7 @@ from jaxrnn import Bidirectional, Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models.translator import Translator
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
 from jaxrnn.training.sequences import Rows
 
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -14,8 +14,7 @@ from jaxrnn.training.run_directory import RunDirectory
 def load(path: Path) -> tuple[Model, Languages, Config]:
     """The best model of a run; raises ValueError if there is none."""
     config = read_options(path, Config)
-    stored = RunDirectory(path).tokenizer.read_text(encoding="utf-8")
-    languages = Languages.from_json(stored)
+    languages = Languages.load(RunDirectory(path).tokenizer)
     graph, like = initial_state(config, languages)
     model = nnx.merge(graph, best_params(path, like))
     return model, languages, config

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -27,7 +28,7 @@ from jaxrnn.models.attention import (
 from jaxrnn.models.cells import make_cell
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
-from jaxrnn.training.data_files import digest, text_digest
+from jaxrnn.training.data_files import digest, read_json, text_digest
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
@@ -58,9 +59,13 @@ class Languages(NamedTuple):
         return cls(*(Vocabulary.of_parts(side, size) for side in pairs))
 
     @classmethod
-    def from_json(cls, text: str) -> "Languages":
-        stored = json.loads(text)
-        return cls(*(Vocabulary.from_json(stored[name]) for name in cls._fields))
+    def load(cls, path: Path) -> "Languages":
+        """Raises ValueError if the file holds none."""
+        stored = read_json(path)
+        try:
+            return cls(*(Vocabulary.from_json(stored[name]) for name in cls._fields))
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{path} holds no vocabularies") from None
 
     def as_json(self) -> str:
         stored = {name: side.as_json() for name, side in self._asdict().items()}

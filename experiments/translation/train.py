@@ -14,7 +14,7 @@ import tyro
 
 from experiments.translation.config import PRESETS
 from experiments.translation.task import make_task
-from jaxrnn.training import command
+from jaxrnn.training import command, terminal
 from jaxrnn.training.processes import is_first
 
 
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -12,7 +12,9 @@ import tyro
 from experiments.translation.picture import draw
 from experiments.translation.run import load
 from experiments.translation.translation import look, translate
+from jaxrnn.training import terminal
 from jaxrnn.training.command import refusals
+from jaxrnn.training.terminal import as_text
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,17 @@ class Options:
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
+        sentence = as_text(options.sentence)
+        if not sentence.strip():
+            raise ValueError(f"a sentence needs at least one word, got {sentence!r}")
         model, languages, config = load(options.run_dir)
         (written,) = translate(
-            model, languages, [options.sentence], beam=options.beam, length=config.longest
+            model, languages, [sentence], beam=options.beam, length=config.longest
         )
         if options.picture is not None:
-            draw(look(model, languages, options.sentence, written), options.picture)
+            draw(look(model, languages, sentence, written), options.picture)
     print(languages.target.decode(written))
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

@@ -11,6 +11,7 @@ from jax import Array
 
 from experiments.translation.task import Languages, Model, before_each
 from experiments.translation.vocabulary import BEGIN, END
+from jaxrnn.models.sampling import NO_TOKEN
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.translator import Translator
 from jaxrnn.training.sequences import Buckets, edges_for, pad
@@ -50,7 +51,7 @@ def translate(
 ) -> list[np.ndarray]:
     """The tokens of each sentence's translation.
 
-    Raises ValueError for a beam below 1.
+    Raises ValueError for a beam below 1, or a model whose logits are NaN.
     """
     if beam < 1:
         raise ValueError(f"beam must be 1 or more, got {beam}")
@@ -65,6 +66,11 @@ def translate(
         for column, index in enumerate(rows.indices):
             if index >= 0:
                 written[index] = tokens[:, column]
+                if NO_TOKEN in written[index]:
+                    raise ValueError(
+                        f"the model's logits are NaN or all -inf: there is no translation "
+                        f"of {sentences[index]!r}"
+                    )
     return written
 
 

@@ -39,6 +39,8 @@ def refusals(
     """
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is printed: no fault of what was asked
+        raise
     except errors as error:
         sentence = " ".join(str(error).split())
         if options is not None and options.traceback:

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import json
 import lzma
 import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def locate(data: Path) -> Path:
@@ -20,8 +22,16 @@ def locate(data: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, that of .xz and .gz unpacked; raises ValueError if damaged."""
-    content = path.read_bytes()
+    """A file's content, that of .xz and .gz unpacked.
+
+    Raises ValueError if it is damaged, or if there is a folder or nothing in its place.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
     try:
         if path.suffix == ".xz":
             return lzma.decompress(content)
@@ -30,6 +40,14 @@ def read_bytes(path: Path) -> bytes:
     except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be unpacked: {error}") from None
     return content
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises ValueError if there is none, or something else."""
+    try:
+        return json.loads(read_bytes(path).decode())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a file of JSON: {error}") from None
 
 
 def digest(parts: Mapping[str, bytes]) -> str:

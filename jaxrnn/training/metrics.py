@@ -40,11 +40,11 @@ class MetricsLog:
             and (evaluated or row["step"] < step or not is_evaluation(row))
         ]
         written = self.path.with_name(f"{self.path.name}.tmp")
-        written.write_text("".join(map(as_line, kept)))
+        written.write_text("".join(map(as_line, kept)), encoding="utf-8")
         written.replace(self.path)
 
     def _append(self, rows: Iterable[dict[str, Any]]) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.writelines(map(as_line, rows))
 
 
@@ -61,18 +61,23 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file, none if there is no file; without an unfinished last line.
+    """The rows of the file, none if there is no file; without blank lines, nor a last one
+    that was never finished.
 
-    Raises ValueError for another line that is not JSON.
+    Raises ValueError for another line that is no object of JSON.
     """
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):
-            break
+    *lines, _unfinished = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             raise ValueError(f"line {number} of {path} is not JSON") from None
+        if not isinstance(row, dict) or "step" not in row:
+            raise ValueError(f"line {number} of {path} is no row with a step")
+        rows.append(row)
     return rows

@@ -7,6 +7,7 @@ import time
 from tqdm import tqdm
 
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.terminal import speak_to_nobody
 
 # Seconds between two signs of an evaluation: on a terminal, and in plain lines.
 SHOWN_EVERY, SAID_EVERY = 0.2, 30.0
@@ -87,10 +88,15 @@ class Progress:
         self.say(f"step {step}/{self.steps}  {shown}{mark}")
 
     def say(self, text: str) -> None:
-        """One line that the bar does not overwrite."""
-        if is_first():
+        """One line that the bar does not overwrite. Training goes on where nobody reads
+        it: the metrics are in a file too."""
+        if not is_first():
+            return
+        try:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
+        except BrokenPipeError:
+            speak_to_nobody()
 
     def _steps_per_second(self) -> float:
         """Of this start of the run."""

@@ -30,7 +30,7 @@ class RunDirectory:
         if not self.config.is_file():
             raise ValueError(f"no run at {self.path}: it has no config.json")
         try:
-            return json.loads(self.config.read_text())
+            return json.loads(self.config.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{self.config} cannot be read: {error}") from None
 
@@ -76,7 +76,7 @@ class RunDirectory:
     def remember(self, event: Mapping[str, Any]) -> None:
         """Adds a line to the history of the run's starts."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        with self.history.open("a") as file:
+        with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": now} | dict(event), default=str) + "\n")
 
     def _refusal(self, changes: Mapping[str, tuple[Any, Any]], misfit: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxrnn.training.data_files import read_json
+
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 
@@ -37,8 +39,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return cls(stored["kind"], tuple(stored["symbols"]))
+        """Raises ValueError if the file is none of a tokenizer."""
+        stored = read_json(path)
+        try:
+            return cls(stored["kind"], tuple(stored["symbols"]))
+        except (KeyError, TypeError):
+            raise ValueError(f"{path} holds no tokenizer") from None
 
     def as_json(self) -> str:
         stored = {"kind": self.kind, "symbols": self.symbols}
@@ -63,18 +69,35 @@ class Tokenizer:
         dtype = np.min_scalar_type(self.size - 1)
         if self.kind == "byte":
             return np.frombuffer(text, np.uint8)
-        symbols = _split(self.kind, text.decode())
-        numbers = (self.numbers.get(symbol, self.unknown) for symbol in symbols)
+        numbers = (self.numbers.get(name, self.unknown) for name in self._symbols_of(text))
         return np.fromiter(numbers, dtype)
+
+    def unseen(self, text: bytes) -> Counter[str]:
+        """The symbols of a text that were not seen in training, and how often each is
+        there; a symbol that reads `<unk>` itself is none of them."""
+        if self.kind == "byte":
+            return Counter()
+        return Counter(name for name in self._symbols_of(text) if name not in self.numbers)
+
+    def about_unseen(self, text: bytes) -> str:
+        """A clause on the symbols of a text that were not seen in training, if any."""
+        unseen = self.unseen(text)
+        if not unseen:
+            return ""
+        shown = ", ".join(repr(name) for name, _ in unseen.most_common(5))
+        more = ", ..." if len(unseen) > 5 else ""
+        return (
+            f"{unseen.total()} {self.kind}(s) not seen in training are read as {UNKNOWN}: "
+            f"{shown}{more}"
+        )
 
     def decode(self, tokens: np.ndarray) -> str:
         if self.kind == "byte":
             return bytes(tokens.astype(np.uint8)).decode(errors="replace")
-        symbols = (self.symbols[number] for number in tokens)
-        if self.kind == "character":
-            return "".join(symbols)
-        lines = " ".join(symbols).split(END_OF_LINE)
-        return "\n".join(line.strip() for line in lines)
+        text = "".join(self.spell(tokens))
+        if self.kind == "word":
+            return text.replace(" \n", "\n").removesuffix(" ")
+        return text
 
     def spell(self, tokens: np.ndarray) -> list[str]:
         """The text of each token, with the space or line end after a word; of bytes a
@@ -86,6 +109,10 @@ class Tokenizer:
         if self.kind == "character":
             return symbols
         return ["\n" if symbol == END_OF_LINE else f"{symbol} " for symbol in symbols]
+
+    def _symbols_of(self, text: bytes) -> list[str] | str:
+        """Bytes that are no text are symbols too, which no training text has."""
+        return _split(self.kind, text.decode("utf-8", "surrogateescape"))
 
 
 def _split(kind: str, text: str) -> list[str] | str:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from jaxrnn.training import terminal
 from jaxrnn.training.good_steps import listed
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.patience import Damaged
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    terminal.run(main)

@@ -1,0 +1,30 @@
+"""A prompt: what a model sees of it, and the text that goes on from it."""
+
+import sys
+
+import numpy as np
+
+from jaxrnn.training.terminal import as_bytes
+from jaxrnn.training.tokenizer import Tokenizer
+
+
+def read_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
+    """The tokens `[N]` of a prompt; raises ValueError if there is none."""
+    tokens = tokenizer.encode(as_bytes(prompt))
+    if not len(tokens):
+        raise ValueError(f"a text needs at least one {tokenizer.kind}, got {prompt!r}")
+    return tokens
+
+
+def say_unseen(tokenizer: Tokenizer, prompt: str) -> None:
+    """Tells beside the output what of a prompt the model does not know."""
+    if unseen := tokenizer.about_unseen(as_bytes(prompt)):
+        print(f"of the prompt, {unseen}", file=sys.stderr)
+
+
+def go_on(tokenizer: Tokenizer, prompt: str, written: np.ndarray) -> str:
+    """The prompt as it was given, and what a model wrote after it."""
+    text = tokenizer.decode(written)
+    if tokenizer.kind == "word" and not (prompt[-1].isspace() or text.startswith("\n")):
+        return f"{prompt} {text}"
+    return prompt + text
