@@ -49,6 +49,6 @@ def squash(z: Array, *functions: str) -> tuple[Array, ...]:
         size,
         total_repeat_length=z.shape[-1],
     )
-    return tuple(
-        jnp.split(slope * jnp.tanh(slope * z) + (1 - slope), len(functions), axis=-1)
-    )
+    slope = jax.lax.broadcast_to_rank(slope, z.ndim)
+    squashed = slope * jnp.tanh(slope * z) + (1 - slope)
+    return tuple(jnp.split(squashed, len(functions), axis=-1))

@@ -19,12 +19,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 Params = TypeVar("Params")
 Carry = TypeVar("Carry")
+Tuple = TypeVar("Tuple", bound=tuple)
 
 # How a composition runs one of its parts over all of time; `unroll` hands it over with
 # the masks, resets, direction and strategy of the call inside; `against=True` runs the
@@ -203,6 +205,25 @@ def check_size(cell: Cell, name: str) -> None:
 def cast_like(tree: Any, like: Any) -> Any:
     """`tree` in the dtypes of `like`, leaf by leaf."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
+
+
+def exportable(kind: type[Tuple]) -> type[Tuple]:
+    """Lets `jax.export` write and read a NamedTuple, such as params and carries are.
+
+    A decorator. The name it has in what is written is that of the package and of the
+    class, so neither may change, though the module may. Raises ValueError for a name
+    that a class of the package has already.
+    """
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    return jax.export.register_namedtuple_serialization(kind, serialized_name=name)
+
+
+def across(vector: Array, like: Array) -> Array:
+    """A parameter `[N]` with as many axes as `like` `[..., *]`, to add to all its rows.
+
+    Written out, because `jax_numpy_rank_promotion="raise"` lets no ranks differ.
+    """
+    return jax.lax.broadcast_to_rank(vector, like.ndim)
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

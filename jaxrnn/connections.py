@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid
-from jaxrnn.cell import Composition, Recurrence, Run
+from jaxrnn.cell import Composition, Recurrence, Run, across, exportable
 from jaxrnn.initial import lecun_normal
 
 
@@ -83,6 +83,7 @@ class Residual(Around):
         return x + y
 
 
+@exportable
 class HighwayParams(NamedTuple):
     w: Array  # [D, D]
     b: Array  # [D]
@@ -114,7 +115,7 @@ class Highway(Around):
         return (*super().init(key_cell, dtype), HighwayParams(w, b))
 
     def join(self, params: tuple, x: Array, y: Array) -> Array:
-        through = sigmoid(x @ params[1].w + params[1].b)
+        through = sigmoid(x @ params[1].w + across(params[1].b, x))
         return through * y + (1 - through) * x
 
 

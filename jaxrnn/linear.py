@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Params, zeros
+from jaxrnn.cell import Carry, Cell, Params, exportable, zeros
 
 
+@exportable
 class Affine(NamedTuple):
     """What needs no past of the step h' = a h + b."""
 
@@ -69,6 +70,7 @@ def narrow(carry: Carry, params: Any) -> Carry:
     )
 
 
+@exportable
 class LinearCarry(NamedTuple):
     h: Array  # [..., H]
 

@@ -9,10 +9,11 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid
-from jaxrnn.cell import Cell, check_size, zeros
+from jaxrnn.cell import Cell, check_size, exportable, zeros
 from jaxrnn.initial import uniform
 
 
+@exportable
 class LSTM1997Params(NamedTuple):
     w_x: Array  # [D, 2B + H]  to the gates i and o of all blocks, then to the cells
     w_h: Array  # [2B + H, 2B + H]  from the gates and cells to the gates and cells
@@ -20,6 +21,7 @@ class LSTM1997Params(NamedTuple):
     b_cells: Array | None  # [H]
 
 
+@exportable
 class LSTM1997Carry(NamedTuple):
     h: Array  # [..., H]
     c: Array  # [..., H]
@@ -150,10 +152,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         return {"input": i, "output": o}
 
 
+@exportable
 class CarouselParams(NamedTuple):
     w_x: Array  # [D, 2H]  side by side, in the order i, g
 
 
+@exportable
 class CarouselCarry(NamedTuple):
     c: Array  # [..., H]
 

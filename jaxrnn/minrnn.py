@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.cell import across, exportable
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, RealLinearCell, widen
 
@@ -17,6 +18,7 @@ def positive(x: Array) -> Array:
     return jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x))
 
 
+@exportable
 class MinGRUParams(NamedTuple):
     w_x: Array  # [D, 2H]  side by side, in the order z, n
     b: Array  # [2H]
@@ -48,11 +50,12 @@ class MinGRU(RealLinearCell[MinGRUParams]):
         )
 
     def project(self, params: MinGRUParams, x: Array) -> Affine:
-        z, n = jnp.split(widen(x @ params.w_x + params.b), 2, axis=-1)
+        z, n = jnp.split(widen(x @ params.w_x + across(params.b, x)), 2, axis=-1)
         # sigmoid(-z), not 1 - sigmoid(z), which rounds a small 1 - z away.
         return Affine(a=jax.nn.sigmoid(-z), b=jax.nn.sigmoid(z) * positive(n))
 
 
+@exportable
 class MinLSTMParams(NamedTuple):
     w_x: Array  # [D, 3H]  side by side, in the order i, f, n
     b: Array  # [3H]
@@ -85,6 +88,6 @@ class MinLSTM(RealLinearCell[MinLSTMParams]):
         )
 
     def project(self, params: MinLSTMParams, x: Array) -> Affine:
-        i, f, n = jnp.split(widen(x @ params.w_x + params.b), 3, axis=-1)
+        i, f, n = jnp.split(widen(x @ params.w_x + across(params.b, x)), 3, axis=-1)
         keep = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
         return Affine(a=jax.nn.sigmoid(keep), b=jax.nn.sigmoid(-keep) * positive(n))

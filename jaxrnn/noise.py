@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cell import Cell, Recurrence, exportable
 from jaxrnn.connections import Around
 from jaxrnn.slower import Slower
 from jaxrnn.slstm import SLSTM
@@ -29,6 +29,7 @@ def noise_key(key: Array | None) -> Array | None:
     return None if key is None else jax.random.fold_in(key, 2**32 - 1)
 
 
+@exportable
 class ZoneoutParams(NamedTuple):
     cell: Any
     masks: tuple[Array | None, ...] | None  # bool [T, *leaf], one a leaf; True holds
@@ -167,6 +168,7 @@ class Zoneout(Wrapper):
         return super().gates(params, carry, u[0], r)
 
 
+@exportable
 class VariationalDropoutParams(NamedTuple):
     cell: Any
     mask: Array | None  # [*batch, H]  0 where dropped, 1 / (1 - rate) where kept

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import check_size
+from jaxrnn.cell import across, check_size, exportable
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, RealLinearCell, widen
 
@@ -16,6 +16,7 @@ from jaxrnn.linear import Affine, RealLinearCell, widen
 STEEPEST = 1000.0
 
 
+@exportable
 class RGLRUParams(NamedTuple):
     w_a: Array  # [heads, H / heads, H / heads]  recurrence gate, one block a head
     b_a: Array  # [H]
@@ -86,10 +87,10 @@ class RGLRU(RealLinearCell[RGLRUParams]):
         def gate(w: Array, b: Array) -> Array:
             parts = x.reshape(*x.shape[:-1], self.heads, -1)
             mixed = jnp.einsum("...ni,nij->...nj", parts, w)
-            return jax.nn.sigmoid(widen(mixed.reshape(x.shape) + b))
+            return jax.nn.sigmoid(widen(mixed.reshape(x.shape) + across(b, x)))
 
         r, i = gate(params.w_a, params.b_a), gate(params.w_x, params.b_x)
-        log_a = -8.0 * jax.nn.softplus(widen(params.decay)) * r
+        log_a = -8.0 * across(jax.nn.softplus(widen(params.decay)), r) * r
         # expm1 keeps what 1 - a^2 would round away where a is close to 1.
         scale = clipped_sqrt(-jnp.expm1(2.0 * log_a))
         return Affine(a=jnp.exp(log_a), b=scale * i * widen(x))

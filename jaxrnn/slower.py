@@ -8,15 +8,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, check_size
+from jaxrnn.cell import Cell, check_size, exportable
 from jaxrnn.strategies.select import select
 from jaxrnn.wrapper import Wrapper
 
 
+@exportable
 class SlowerParams(NamedTuple):
     cell: Any
 
 
+@exportable
 class SlowerCarry(NamedTuple):
     cell: Any
     y: Array  # [..., output_size]  what the cell gave when it last moved

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, Run, zeros
+from jaxrnn.cell import Cell, Composition, Recurrence, Run, exportable, zeros
 from jaxrnn.initial import lecun_normal
 from jaxrnn.strategies.select import select
 
 
+@exportable
 class Memory(NamedTuple):
     """What is read from, S entries for each row of the batch."""
 
@@ -71,6 +72,7 @@ class Attention(abc.ABC):
         return jnp.einsum("...s,...sm->...m", weights, memory.values)
 
 
+@exportable
 class AdditiveParams(NamedTuple):
     w_q: Array  # [Q, A]
     w_m: Array  # [M, A]
@@ -103,6 +105,7 @@ class Additive(Attention):
         return jnp.tanh((query @ params.w_q)[..., None, :] + keys) @ params.v
 
 
+@exportable
 class MultiplicativeParams(NamedTuple):
     w: Array  # [M, Q]
 
@@ -140,6 +143,7 @@ class Whole(Attention):
         return jnp.zeros(keys.shape[:-1], keys.dtype)
 
 
+@exportable
 class AttendingParams(NamedTuple):
     cell: Any
     attention: Any
@@ -211,6 +215,7 @@ class Attending(Recurrence[Any, Any]):
         return self.attention.read(attention, memory, query)
 
 
+@exportable
 class AttendBeforeCarry(NamedTuple):
     cell: Any
     y: Array  # [..., H]  the cell's output before, which is the next query

@@ -7,12 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jaxrnn.cell import exportable
 
+
+@exportable
 class KeysValues(NamedTuple):
     keys: Array  # [B, T, heads, D / heads]
     values: Array  # [B, T, heads, D / heads]
 
 
+@exportable
 class TransformerEncoded(NamedTuple):
     """All that the decoder knows of the source sentences."""
 
@@ -20,6 +24,7 @@ class TransformerEncoded(NamedTuple):
     mask: Array  # [B, 1, 1, S]
 
 
+@exportable
 class TransformerState(NamedTuple):
     """What the decoder keeps of the words so far."""
 

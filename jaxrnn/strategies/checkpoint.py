@@ -17,9 +17,13 @@ def in_segments(
 ) -> tuple[Any, Array]:
     """`run(carry, per_step) -> (carry, ys)` over segments of `every` steps.
 
-    `per_step` is a tree of arrays `[T, ...]`. What the derivative of a segment needs is
-    computed again on the way back, so memory is O(T / every + every) instead of O(T).
+    `per_step` is (inputs, mask, reset), of arrays `[T, ...]`. What the derivative of a
+    segment needs is computed again on the way back, so memory is O(T / every + every)
+    instead of O(T).
     """
+    steps = jax.tree.leaves(per_step)[0].shape[0]
+    if not isinstance(steps, int):  # exported for any length
+        per_step = _padded(per_step, every, steps)
     run = jax.checkpoint(run)
     length = jax.tree.leaves(per_step)[0].shape[0]
     whole = length // every * every
@@ -35,7 +39,8 @@ def in_segments(
         return run(carry, jax.tree.map(lambda a: a[whole:], per_step))
 
     if whole == length:
-        return segments(carry)
+        carry, ys = segments(carry)
+        return carry, ys[:steps]
     if whole == 0:
         return remainder(carry)
     if reverse:
@@ -45,3 +50,14 @@ def in_segments(
         carry, first = segments(carry)
         carry, last = remainder(carry)
     return carry, jnp.concatenate([first, last])
+
+
+def _padded(per_step: Any, every: int, steps: Any) -> Any:
+    """`per_step` with masked steps after the last one, up to whole segments."""
+
+    def pad(a: Array) -> Array:
+        return jnp.pad(a, [(0, -steps % every)] + [(0, 0)] * (a.ndim - 1))
+
+    inputs, mask, reset = per_step
+    mask = jnp.ones(steps, bool) if mask is None else mask
+    return jax.tree.map(pad, (inputs, mask, reset))
