@@ -151,10 +151,11 @@ class Cell(Recurrence[Params, Carry]):
     def widen(self, carry: Carry) -> Carry:
         """The carry as the loop over time holds it; `unroll` narrows it at the end.
 
-        Wider than the parameters where rounding at every step would lose what a cell
-        accumulates; `recur` takes and returns either, with y in the parameters' dtype.
+        In float32 or wider, because rounding at every step would lose what a cell adds
+        up. What `gate` takes beside it (or `recur`, where that does not split) is then as
+        wide, so that a cell is written in one dtype.
         """
-        return carry
+        return widen(carry)
 
     @abc.abstractmethod
     def project(self, params: Params, x: Any) -> Any:
@@ -218,12 +219,31 @@ def exportable(kind: type[Tuple]) -> type[Tuple]:
     return jax.export.register_namedtuple_serialization(kind, serialized_name=name)
 
 
+def widen(tree: Any) -> Any:
+    """The real floating leaves in float32 where they are narrower, the rest untouched."""
+
+    def wide(leaf: Array) -> Array:
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and _bits(leaf) < 32
+        return leaf.astype(jnp.float32) if narrow else leaf
+
+    return jax.tree.map(wide, tree)
+
+
 def across(vector: Array, like: Array) -> Array:
     """A parameter `[N]` with as many axes as `like` `[..., *]`, to add to all its rows.
 
-    Written out, because `jax_numpy_rank_promotion="raise"` lets no ranks differ.
+    Written out, because `jax_numpy_rank_promotion="raise"` lets no ranks differ, and with
+    a narrow parameter for each row by itself, so that its gradient, the sum over all rows
+    of all time steps, is added up in float32.
     """
-    return jax.lax.broadcast_to_rank(vector, like.ndim)
+    ranked = jax.lax.broadcast_to_rank(widen(vector), like.ndim)
+    if ranked.dtype == vector.dtype:
+        return ranked
+    return (ranked + jnp.zeros_like(like[..., :1], ranked.dtype)).astype(vector.dtype)
+
+
+def _bits(leaf: Array) -> int:
+    return jnp.finfo(leaf.dtype).bits
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

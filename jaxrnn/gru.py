@@ -62,14 +62,15 @@ class GRU(Cell[GRUParams, GRUCarry]):
         return x @ params.w_x + across(params.b, x)
 
     def mix(self, params: GRUParams, carry: GRUCarry) -> Array:
-        return carry.h @ params.w_h
+        b = jnp.pad(params.b_n, (2 * self.hidden_size, 0))
+        return carry.h @ params.w_h + across(b, carry.h)
 
     def gate(
         self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
         reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
-        n = jnp.tanh(u[..., gates:] + reset * (r[..., gates:] + across(params.b_n, r)))
+        n = jnp.tanh(u[..., gates:] + reset * r[..., gates:])
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 

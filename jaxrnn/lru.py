@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, check_size, exportable, zeros
+from jaxrnn.cell import across, check_size, exportable, widen, zeros
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, LinearCell, widen
+from jaxrnn.linear import Affine, LinearCell
 
 
 @exportable

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid
-from jaxrnn.cell import Cell, check_size, exportable, zeros
+from jaxrnn.cell import Cell, across, check_size, exportable, zeros
 from jaxrnn.initial import uniform
 
 
@@ -124,9 +124,9 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
     def project(self, params: LSTM1997Params, x: Array) -> Array:
         u = x @ params.w_x
         if params.b_gates is not None:
-            u = u.at[..., : 2 * self.blocks].add(params.b_gates)
+            u = u.at[..., : 2 * self.blocks].add(across(params.b_gates, u))
         if params.b_cells is not None:
-            u = u.at[..., 2 * self.blocks :].add(params.b_cells)
+            u = u.at[..., 2 * self.blocks :].add(across(params.b_cells, u))
         return u
 
     def mix(self, params: LSTM1997Params, carry: LSTM1997Carry) -> Array:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, exportable
+from jaxrnn.cell import across, exportable, widen
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, RealLinearCell, widen
+from jaxrnn.linear import Affine, RealLinearCell
 
 
 def positive(x: Array) -> Array:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, cast_like, check_size, exportable
+from jaxrnn.cell import Cell, across, cast_like, check_size, exportable, widen
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import widen
 from jaxrnn.strategies.select import select
 
 
@@ -98,9 +97,6 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
             n=jnp.zeros((*shape, size), dtype),
             m=jnp.zeros(shape, dtype),
         )
-
-    def widen(self, carry: MLSTMCarry) -> MLSTMCarry:
-        return jax.tree.map(widen, carry)
 
     def project(self, params: MLSTMParams, x: Array) -> MLSTMInput:
         q, k, v, o = jnp.split(widen(x @ params.w_x + across(params.b, x)), 4, axis=-1)

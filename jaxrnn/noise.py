@@ -113,9 +113,6 @@ class Zoneout(Wrapper):
         u, masks = u
         return self._hold(masks, carry, *super().recur(params, carry, u))
 
-    def widen(self, carry: Any) -> Any:
-        return carry  # y is one of its leaves, and y is not wide
-
     def _hold(self, masks: Any, carry: Any, after: Any, y: Array) -> tuple[Any, Array]:
         before = jax.tree.leaves(carry)
         leaves, structure = jax.tree.flatten(after)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, check_size, exportable
+from jaxrnn.cell import across, check_size, exportable, widen
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, RealLinearCell, widen
+from jaxrnn.linear import Affine, RealLinearCell
 
 # The steepest slope that the square root may have in a derivative.
 STEEPEST = 1000.0

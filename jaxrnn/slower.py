@@ -60,7 +60,9 @@ class Slower(Wrapper):
         )
 
     def widen(self, carry: SlowerCarry) -> SlowerCarry:
-        return carry._replace(cell=self.cell.widen(carry.cell))
+        inner = self.cell.widen(carry.cell)
+        real = jax.tree.leaves(inner)[0].real.dtype
+        return carry._replace(cell=inner, y=carry.y.astype(real))
 
     def mix(self, params: SlowerParams, carry: SlowerCarry) -> Any:
         return super().mix(params, carry.cell)

@@ -159,17 +159,17 @@ def _cell_over_time(
         # The carry starts anew where, seen forward in time, a sequence ends.
         reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
-    def run(carry, per_step):
-        inputs, mask, reset = per_step
+    def run(shared, carry, per_step):
+        (params, start), (inputs, mask, reset) = shared, per_step
         return STRATEGIES[strategy].over_time(
             cell, params, start, carry, inputs, mask, reset, reverse
         )
 
-    start, wide, per_step = cell.widen(start), cell.widen(carry), (inputs, mask, reset)
+    shared, wide, per_step = (params, start), cell.widen(carry), (inputs, mask, reset)
     if checkpoint_every is None:
-        last, ys = run(wide, per_step)
+        last, ys = run(shared, wide, per_step)
     else:
-        last, ys = in_segments(run, checkpoint_every, wide, per_step, reverse)
+        last, ys = in_segments(run, checkpoint_every, shared, wide, per_step, reverse)
     return cast_like(last, carry), ys
 
 

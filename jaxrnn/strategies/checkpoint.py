@@ -7,24 +7,28 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn.cell import cast_like, widen
+
 
 def in_segments(
-    run: Callable[..., tuple[Any, Array]],
+    run: Callable[[Any, Any, Any], tuple[Any, Array]],
     every: int,
+    shared: Any,
     carry: Any,
     per_step: Any,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    """`run(carry, per_step) -> (carry, ys)` over segments of `every` steps.
+    """`run(shared, carry, per_step) -> (carry, ys)` over segments of `every` steps.
 
-    `per_step` is (inputs, mask, reset), of arrays `[T, ...]`. What the derivative of a
+    All segments share `shared`, whose gradient adds up in float32 or wider. `per_step` is (inputs, mask, reset), of arrays `[T, ...]`. What the derivative of a
     segment needs is computed again on the way back, so memory is O(T / every + every)
     instead of O(T).
     """
     steps = jax.tree.leaves(per_step)[0].shape[0]
     if not isinstance(steps, int):  # exported for any length
         per_step = _padded(per_step, every, steps)
-    run = jax.checkpoint(run)
+    wide = widen(shared)
+    run_segment = jax.checkpoint(lambda *args: run(cast_like(wide, shared), *args))
     length = jax.tree.leaves(per_step)[0].shape[0]
     whole = length // every * every
 
@@ -32,11 +36,11 @@ def in_segments(
         cut = jax.tree.map(
             lambda a: a[:whole].reshape(whole // every, every, *a.shape[1:]), per_step
         )
-        carry, ys = jax.lax.scan(run, carry, cut, reverse=reverse)
+        carry, ys = jax.lax.scan(run_segment, carry, cut, reverse=reverse)
         return carry, ys.reshape(whole, *ys.shape[2:])
 
     def remainder(carry: Any) -> tuple[Any, Array]:
-        return run(carry, jax.tree.map(lambda a: a[whole:], per_step))
+        return run_segment(carry, jax.tree.map(lambda a: a[whole:], per_step))
 
     if whole == length:
         carry, ys = segments(carry)
