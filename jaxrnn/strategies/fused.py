@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.custom_derivatives import zero_from_primal
 from jax.extend.core import Literal
@@ -94,9 +93,7 @@ def _recur_jvp(step, reverse, primals, tangents):
         reverse=reverse,
     )
     ys_dot = select(mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
-    # Inside `shard_map` no array of zeros has the type of an integer's tangent.
-    zero = partial(zero_from_primal, symbolic_zeros=True)
-    return (last, ys), (_filled(last_dot, last, zero), ys_dot)
+    return (last, ys), (_filled(last_dot, last), ys_dot)
 
 
 def _keeping(step, reverse, weights, start, carry, us, mask, reset):
@@ -156,16 +153,12 @@ def _differentiable(tree):
     return jax.tree.map(lambda dot: None if dot.dtype == jax.dtypes.float0 else dot, tree)
 
 
-def _no_tangent(leaf):
-    return np.zeros(leaf.shape, jax.dtypes.float0)
-
-
-def _filled(tree, like, zero=_no_tangent):
+def _filled(tree, like):
     """The inverse of `_differentiable`."""
 
     def fill(dot, leaf):
         # Where the tree itself has None, there is nothing to fill.
-        return dot if dot is not None or leaf is None else zero(leaf)
+        return dot if dot is not None or leaf is None else zero_from_primal(leaf)
 
     return jax.tree.map(fill, tree, like, is_leaf=lambda dot: dot is None)
 
