@@ -24,6 +24,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.entry import CHECKED, checked
+
 Params = TypeVar("Params")
 Carry = TypeVar("Carry")
 Tuple = TypeVar("Tuple", bound=tuple)
@@ -43,6 +45,13 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
     """
 
     input_size: int  # D
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What people call takes what fits and refuses the rest, in every subclass."""
+        super().__init_subclass__(**options)
+        for name in CHECKED:
+            if name in vars(cls):
+                setattr(cls, name, checked(name, vars(cls)[name]))
 
     @property
     @abc.abstractmethod

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
+from jaxrnn.entry import as_carry, as_numbers, as_params
 from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.placement import place
@@ -68,13 +69,16 @@ def unroll(
 
     Raises ValueError if a shape, a dtype or the strategy does not fit.
     """
-    xs = jnp.asarray(xs)
+    if not isinstance(recurrence, Recurrence):
+        raise ValueError(f"a recurrence is a Cell or a Composition, got {recurrence!r}")
+    params = as_params(recurrence, params)
+    xs = as_numbers(params, xs, "xs")
     mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
     batch_shape = _check_inputs(recurrence, xs, mask, reset, checkpoint_every)
     if carry is None:
         carry = recurrence.initial_carry(params, batch_shape)
     else:
-        _check_carry(recurrence, params, carry, batch_shape)
+        carry = as_carry(recurrence, params, carry, batch_shape)
     # Padding may hold anything, NaN included: neither value nor gradient may see it.
     xs = select(mask, xs, jnp.zeros_like(xs))
 
@@ -234,22 +238,3 @@ def _keeps_dtypes(cell: Cell, params: Any, carry: Any, inputs: Any) -> bool:
     except jax.dtypes.TypePromotionError:
         return False
     return jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, carry)
-
-
-def _check_carry(
-    recurrence: Recurrence, params: Any, carry: Any, batch_shape: tuple[int, ...]
-) -> None:
-    wanted = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch_shape), params)
-    if jax.tree.structure(carry) != jax.tree.structure(wanted):
-        raise ValueError(
-            f"carry must be {jax.tree.structure(wanted)} for {recurrence}, "
-            f"got {jax.tree.structure(carry)}"
-        )
-    for (path, want), got in zip(
-        jax.tree.leaves_with_path(wanted), jax.tree.leaves(carry), strict=True
-    ):
-        if jnp.shape(got) != want.shape or jnp.result_type(got) != want.dtype:
-            raise ValueError(
-                f"carry{jax.tree_util.keystr(path)} must be {want.dtype}"
-                f"{list(want.shape)}, got {jnp.result_type(got)}{list(jnp.shape(got))}"
-            )
