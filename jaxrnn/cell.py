@@ -14,6 +14,7 @@ The axis legend of the whole package: `T` time, `D` input features, `H` hidden u
 """
 
 import abc
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -86,6 +87,13 @@ class Composition(Recurrence[tuple, tuple]):
 
     Its params and its carry are tuples of its parts'; params of its own come last.
     """
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if not isinstance(part, Recurrence):
+                raise ValueError(
+                    f"{type(self).__name__} is made of recurrences, got {part!r}"
+                )
 
     @property
     @abc.abstractmethod
@@ -210,6 +218,39 @@ def check_size(cell: Cell, name: str) -> None:
         raise ValueError(f"{type(cell).__name__} needs {name} of 1 or more, got {given!r}")
     if size is not given:  # a plain int prints, compares and is saved as JSON
         object.__setattr__(cell, name, size)
+
+
+def check_number(recurrence: Recurrence, name: str, above: float = -math.inf) -> None:
+    """Makes the field `name`, a number of any type, a plain float.
+
+    Raises ValueError if it is none, not finite or not above `above`.
+    """
+    number = plain_number(recurrence, name, getattr(recurrence, name), above)
+    object.__setattr__(recurrence, name, number)
+
+
+def check_numbers(recurrence: Recurrence, name: str) -> None:
+    """`check_number` of a field that may be one number or several."""
+    given = getattr(recurrence, name)
+    if isinstance(given, tuple | list) or getattr(given, "ndim", 0) == 1:
+        numbers = tuple(plain_number(recurrence, name, number) for number in given)
+        object.__setattr__(recurrence, name, numbers)
+    else:
+        check_number(recurrence, name)
+
+
+def plain_number(
+    recurrence: Recurrence, name: str, given: Any, above: float = -math.inf
+) -> float:
+    """`given` as a float, which prints, compares and is saved as JSON."""
+    try:
+        if not isinstance(given, str | bool) and math.isfinite(given) and given > above:
+            return float(given)
+    except TypeError:
+        pass
+    bound = "" if above == -math.inf else f" above {above:g}"
+    owner = type(recurrence).__name__
+    raise ValueError(f"{owner} needs a finite number{bound} for {name}, got {given!r}")
 
 
 def cast_like(tree: Any, like: Any) -> Any:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid
-from jaxrnn.cell import Composition, Recurrence, Run, across, exportable
+from jaxrnn.cell import Composition, Recurrence, Run, across, check_number, exportable
 from jaxrnn.initial import lecun_normal
 
 
@@ -77,6 +77,7 @@ class Residual(Around):
     cell: Recurrence
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_same_size(self)
 
     def join(self, params: tuple, x: Array, y: Array) -> Array:
@@ -105,6 +106,8 @@ class Highway(Around):
     bias: float = -1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "bias")
         _check_same_size(self)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple:

@@ -25,7 +25,7 @@ def checked(name: str, method: Callable) -> Callable:
         return method(self, _key(key), _floating(dtype))
 
     def initial_carry(self: Any, params: Any, batch_shape: Any = ()) -> Any:
-        return method(self, as_params(self, params), _sizes(batch_shape))
+        return method(self, as_params(self, params), _shape(batch_shape))
 
     def step(self: Any, params: Any, carry: Any, x: Any) -> Any:
         params = as_params(self, params)
@@ -40,12 +40,16 @@ def checked(name: str, method: Callable) -> Callable:
     def with_noise(
         self: Any, params: Any, key: Any, length: Any, batch_shape: Any = ()
     ) -> Any:
-        (length,) = _sizes((length,), "length")
-        params = as_params(self, params)
-        return method(self, params, _key(key), length, _sizes(batch_shape))
+        params, key, length = as_params(self, params), _key(key), _length(length)
+        return method(self, params, key, length, _shape(batch_shape))
 
-    checks = (init, initial_carry, step, with_noise)
-    return wraps(method)(next(check for check in checks if check.__name__ == name))
+    checks = {
+        "init": init,
+        "initial_carry": initial_carry,
+        "step": step,
+        "with_noise": with_noise,
+    }
+    return wraps(method)(checks[name])
 
 
 CHECKED = ("init", "initial_carry", "step", "with_noise")
@@ -107,11 +111,16 @@ def as_numbers(params: Any, x: Any, name: str) -> Array:
     """An array; integers and booleans in the dtype of the parameters."""
     if isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "biu":
         x = x.astype(_dtype(params))  # before JAX narrows what has 64 bits
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be an array of numbers, got {x!r:.80}") from None
+    x = as_array(x, name)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(_dtype(params))
+
+
+def as_array(given: Any, name: str) -> Array:
+    """What `jnp.asarray` takes."""
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array, got {given!r:.80}") from None
 
 
 def describe(tree: Any) -> str:
@@ -191,17 +200,25 @@ def _floating(dtype: Any) -> Any:
     raise ValueError(f"parameters have a floating dtype, got {dtype!r}")
 
 
-def _sizes(sizes: Any, name: str = "batch_shape") -> tuple:
-    """Integers, or sizes that are not known yet in an export."""
+def _shape(batch_shape: Any) -> tuple:
     try:
-        return tuple(
-            size if jax.export.is_symbolic_dim(size) else operator.index(size)
-            for size in sizes
-        )
+        return tuple(map(_size, batch_shape))
     except TypeError:
         raise ValueError(
-            f"{name} must be sizes, such as (3,) or (), got {sizes!r:.80}"
+            f"batch_shape must be a tuple of integers, such as (3,), got {batch_shape!r:.80}"
         ) from None
+
+
+def _length(length: Any) -> Any:
+    try:
+        return _size(length)
+    except TypeError:
+        raise ValueError(f"length must be an integer, got {length!r:.80}") from None
+
+
+def _size(size: Any) -> Any:
+    """A plain int, or a size that is not known yet in an export."""
+    return size if jax.export.is_symbolic_dim(size) else operator.index(size)
 
 
 def _has_shape(got: Any, shape: tuple) -> bool:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import squash
-from jaxrnn.cell import Cell, across, exportable, zeros
+from jaxrnn.cell import Cell, across, check_number, exportable, zeros
 from jaxrnn.gru import GRUCarry
 from jaxrnn.initial import lecun_normal, orthogonal
 from jaxrnn.lstm import LSTMCarry
@@ -54,6 +54,11 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
     hidden_size: int
     forget_bias: float = 1.0
     epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+        check_number(self, "epsilon", above=0)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LayerNormLSTMParams:
         key_x, key_h = jax.random.split(key)
@@ -130,6 +135,10 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
     input_size: int
     hidden_size: int
     epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "epsilon", above=0)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LayerNormGRUParams:
         key_x, key_h = jax.random.split(key)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, check_size, exportable, widen, zeros
+from jaxrnn.cell import across, check_number, check_size, exportable, widen, zeros
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, LinearCell
 
@@ -59,6 +59,9 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
         super().__post_init__()
         if self.state_size is not None:
             check_size(self, "state_size")
+        check_number(self, "r_min")
+        check_number(self, "r_max")
+        check_number(self, "max_phase", above=0)
         if not 0 <= self.r_min < self.r_max <= 1:
             raise ValueError(
                 f"LRU needs radii 0 <= r_min < r_max <= 1, got r_min {self.r_min} and "

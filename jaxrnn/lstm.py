@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid, squash
-from jaxrnn.cell import Cell, across, exportable, zeros
+from jaxrnn.cell import Cell, across, check_number, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
@@ -42,6 +42,10 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
     input_size: int
     hidden_size: int
     forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LSTMParams:
         key_x, key_h = jax.random.split(key)
@@ -111,6 +115,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number(self, "forget_bias")
         check_activation(self.output_activation)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> PeepholeLSTMParams:
@@ -186,6 +191,10 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
     input_size: int
     hidden_size: int
     forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CoupledLSTMParams:
         key_x, key_h = jax.random.split(key)

@@ -9,7 +9,15 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid
-from jaxrnn.cell import Cell, across, check_size, exportable, zeros
+from jaxrnn.cell import (
+    Cell,
+    across,
+    check_number,
+    check_numbers,
+    check_size,
+    exportable,
+    zeros,
+)
 from jaxrnn.initial import uniform
 
 
@@ -81,15 +89,14 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
                 f'LSTM1997 needs a gradient of "full" or "truncated", got {self.gradient!r}'
             )
         for name in ("input_bias", "output_bias"):
+            check_numbers(self, name)
             bias = getattr(self, name)
-            if isinstance(bias, int | float):
-                continue
-            object.__setattr__(self, name, tuple(bias))
-            if len(bias) != self.blocks:
+            if isinstance(bias, tuple) and len(bias) != self.blocks:
                 raise ValueError(
                     f"LSTM1997 needs one {name} for each of {self.blocks} blocks, got "
                     f"{len(bias)}"
                 )
+        check_number(self, "init_range", above=0)
         check_activation(self.input_activation)
         check_activation(self.output_activation)
 
@@ -178,6 +185,10 @@ class Carousel(Cell[CarouselParams, CarouselCarry]):
     input_size: int
     hidden_size: int
     init_range: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "init_range", above=0)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CarouselParams:
         shape = (self.input_size, 2 * self.hidden_size)

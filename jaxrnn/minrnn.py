@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, exportable, widen
+from jaxrnn.cell import across, check_number, exportable, widen
 from jaxrnn.initial import lecun_normal
 from jaxrnn.linear import Affine, RealLinearCell
 
@@ -79,6 +79,10 @@ class MinLSTM(RealLinearCell[MinLSTMParams]):
     input_size: int
     hidden_size: int
     forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MinLSTMParams:
         size = self.hidden_size

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, cast_like, check_size, exportable, widen
+from jaxrnn.cell import (
+    Cell,
+    across,
+    cast_like,
+    check_numbers,
+    check_size,
+    exportable,
+    widen,
+)
 from jaxrnn.initial import lecun_normal
 from jaxrnn.strategies.select import select
 
@@ -75,7 +83,11 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
                 f"MLSTM needs heads that divide hidden_size {self.hidden_size}, got "
                 f"{self.heads}"
             )
-        object.__setattr__(self, "forget_bias", tuple(self.forget_bias))
+        check_numbers(self, "forget_bias")
+        if not isinstance(self.forget_bias, tuple) or len(self.forget_bias) != 2:
+            raise ValueError(
+                f"MLSTM needs a forget_bias of (first, last), got {self.forget_bias!r}"
+            )
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MLSTMParams:
         size, heads = self.hidden_size, self.heads

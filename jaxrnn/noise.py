@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Recurrence, exportable
+from jaxrnn.cell import Cell, Recurrence, check_number, check_numbers, exportable
 from jaxrnn.connections import Around
 from jaxrnn.slower import Slower
 from jaxrnn.slstm import SLSTM
@@ -57,10 +57,7 @@ class Zoneout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.rate, float | int):
-            object.__setattr__(self, "rate", tuple(self.rate))
-        for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
-            _check_rate(self, rate)
+        _check_rates(self)
         for cell in cells_of(self.cell):
             if isinstance(cell, SLSTM | Slower):
                 raise ValueError(
@@ -188,7 +185,8 @@ class VariationalDropout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rate(self, self.rate)
+        check_number(self, "rate")
+        _check_rates(self)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> VariationalDropoutParams:
         return VariationalDropoutParams(self.cell.init(key, dtype), mask=None)
@@ -238,7 +236,9 @@ class WeightDrop(Around):
     rate: float
 
     def __post_init__(self) -> None:
-        _check_rate(self, self.rate)
+        super().__post_init__()
+        check_number(self, "rate")
+        _check_rates(self)
 
     def with_noise(
         self, params: tuple, key: Array, length: int, batch_shape: tuple[int, ...] = ()
@@ -262,6 +262,11 @@ def _drop(key: Array, rate: float, values: Array) -> Array:
     return jnp.where(kept, values / (1 - rate), jnp.zeros_like(values))
 
 
-def _check_rate(recurrence: Recurrence, rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise ValueError(f"{type(recurrence).__name__} needs rates in [0, 1), got {rate!r}")
+def _check_rates(recurrence: Any) -> None:
+    """Makes the field `rate`, one number or several, plain floats in [0, 1)."""
+    check_numbers(recurrence, "rate")
+    rates = recurrence.rate
+    for rate in rates if isinstance(rates, tuple) else (rates,):
+        if not 0 <= rate < 1:
+            name = type(recurrence).__name__
+            raise ValueError(f"{name} needs rates in [0, 1), got {rate!r}")

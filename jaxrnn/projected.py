@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import squash
-from jaxrnn.cell import Cell, across, check_size, exportable, zeros
+from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 from jaxrnn.lstm import LSTMCarry
 
@@ -45,6 +45,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "projection_size")
+        check_number(self, "forget_bias")
 
     @property
     def output_size(self) -> int:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid, squash
-from jaxrnn.cell import Cell, across, check_size, exportable, zeros
+from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
@@ -59,6 +59,7 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "heads")
+        check_number(self, "forget_bias")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"SLSTM needs heads that divide hidden_size {self.hidden_size}, got "

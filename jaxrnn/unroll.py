@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
-from jaxrnn.entry import as_carry, as_numbers, as_params
+from jaxrnn.entry import as_array, as_carry, as_numbers, as_params
 from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.placement import place
@@ -73,7 +74,10 @@ def unroll(
         raise ValueError(f"a recurrence is a Cell or a Composition, got {recurrence!r}")
     params = as_params(recurrence, params)
     xs = as_numbers(params, xs, "xs")
-    mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
+    mask = None if mask is None else as_array(mask, "mask")
+    reset = None if reset is None else as_array(reset, "reset")
+    if not isinstance(reverse, bool | np.bool_):
+        raise ValueError(f"reverse must be True or False, got {reverse!r}")
     batch_shape = _check_inputs(recurrence, xs, mask, reset, checkpoint_every)
     if carry is None:
         carry = recurrence.initial_carry(params, batch_shape)
@@ -116,7 +120,9 @@ def explain(
 
 def length_mask(lengths: Array, length: int) -> Array:
     """The mask `[T, ...]` of sequences of `lengths` `[...]`, padded to T = `length`."""
-    lengths = jnp.asarray(lengths)
+    lengths = as_array(lengths, "lengths")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
     times = jnp.arange(length).reshape((length,) + (1,) * lengths.ndim)
     return times < lengths
 
@@ -140,7 +146,7 @@ def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
                 refusals.append(f"{name} would serve it too ({unwise})")
             else:
                 refusals.append(f"{name} cannot serve it ({why_not})")
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(
             f"unknown strategy {strategy!r}; known: auto, {', '.join(STRATEGIES)}"
         )
@@ -202,9 +208,15 @@ def _check_inputs(
                 f"{name} must be [T, ...] = {list(xs.shape[:-1])} for xs of shape "
                 f"{list(xs.shape)}, got {list(flags.shape)}"
             )
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be 1 or more, got {checkpoint_every}")
+    if checkpoint_every is not None and not _is_count(checkpoint_every):
+        raise ValueError(
+            f"checkpoint_every must be an integer of 1 or more, got {checkpoint_every!r}"
+        )
     return xs.shape[1:-1]
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and number is not True and number >= 1
 
 
 def _check_dtype(cell: Cell, params: Any, carry: Any, inputs: Any) -> None:
