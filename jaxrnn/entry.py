@@ -40,7 +40,7 @@ def checked(name: str, method: Callable) -> Callable:
     def with_noise(
         self: Any, params: Any, key: Any, length: Any, batch_shape: Any = ()
     ) -> Any:
-        params, key, length = as_params(self, params), _key(key), _length(length)
+        params, key, length = as_params(self, params), _key(key), as_length(length)
         return method(self, params, key, length, _shape(batch_shape))
 
     checks = {
@@ -205,11 +205,11 @@ def _shape(batch_shape: Any) -> tuple:
         return tuple(map(_size, batch_shape))
     except TypeError:
         raise ValueError(
-            f"batch_shape must be a tuple of integers, such as (3,), got {batch_shape!r:.80}"
+            f"batch_shape must be a tuple of integers, got {batch_shape!r:.80}"
         ) from None
 
 
-def _length(length: Any) -> Any:
+def as_length(length: Any) -> Any:
     try:
         return _size(length)
     except TypeError:

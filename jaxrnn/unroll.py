@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
-from jaxrnn.entry import as_array, as_carry, as_numbers, as_params
+from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params
 from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.placement import place
@@ -123,6 +123,7 @@ def length_mask(lengths: Array, length: int) -> Array:
     lengths = as_array(lengths, "lengths")
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+    length = as_length(length)
     times = jnp.arange(length).reshape((length,) + (1,) * lengths.ndim)
     return times < lengths
 
