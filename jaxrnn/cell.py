@@ -280,7 +280,7 @@ def widen(tree: Any) -> Any:
 
 
 def across(vector: Array, like: Array) -> Array:
-    """A parameter `[N]` with as many axes as `like` `[..., *]`, to add to all its rows.
+    """A parameter `[N]` with as many axes as `like` `[..., *]`, to meet all its rows.
 
     Written out, because `jax_numpy_rank_promotion="raise"` lets no ranks differ, and with
     a narrow parameter for each row by itself, so that its gradient, the sum over all rows

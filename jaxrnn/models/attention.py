@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, Run, exportable, zeros
+from jaxrnn.cell import Cell, Composition, Recurrence, Run, across, exportable, zeros
 from jaxrnn.initial import lecun_normal
 from jaxrnn.strategies.select import select
 
@@ -64,7 +64,8 @@ class Attention(abc.ABC):
 
     def weights(self, params: Any, memory: Memory, query: Array) -> Array:
         """`[..., S]`, with a sum of 1."""
-        return jax.nn.softmax(self.scores(params, memory.keys, query) + memory.bias)
+        scores = self.scores(params, memory.keys, query)
+        return jax.nn.softmax(scores + across(memory.bias, scores))
 
     def read(self, params: Any, memory: Memory, query: Array) -> Array:
         """The context `[..., M]`."""
@@ -99,10 +100,11 @@ class Additive(Attention):
         )
 
     def keys(self, params: AdditiveParams, values: Array) -> Array:
-        return values @ params.w_m + params.b
+        return values @ params.w_m + across(params.b, values)
 
     def scores(self, params: AdditiveParams, keys: Array, query: Array) -> Array:
-        return jnp.tanh((query @ params.w_q)[..., None, :] + keys) @ params.v
+        asked = (query @ params.w_q)[..., None, :]
+        return jnp.tanh(asked + across(keys, asked)) @ params.v
 
 
 @exportable

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import exportable
+from jaxrnn.cell import across, exportable
 
 
 @exportable
@@ -241,7 +241,8 @@ def sinusoids(places: Array, width: int) -> Array:
     """Positions `[...]` as sines and cosines `[..., width]` of falling frequency."""
     half = width // 2
     frequencies = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = places[..., None].astype(jnp.float32) * frequencies
+    places = places[..., None].astype(jnp.float32)
+    angles = places * across(frequencies, places)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 

@@ -1,0 +1,187 @@
+"""Modes of JAX that people set for their own code change nothing in ours.
+
+Law 15: value and gradient, with masks and resets, are those without the mode. A mode that
+acts while JAX traces shows in the program, and equal programs have equal numbers, so only
+the modes that act while a program runs are run.
+"""
+
+import re
+from contextlib import ExitStack
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from recurrences import CELLS, RECURRENCES
+
+from jaxrnn import GRU, LSTM, unroll
+from jaxrnn.models import (
+    Additive,
+    AttendAfter,
+    AttendBefore,
+    Classifier,
+    LanguageModel,
+    MaxPooling,
+    Multiplicative,
+    Sampling,
+    Transformer,
+    Translator,
+    sample,
+)
+from jaxrnn.testing import steps
+
+T, B = 3, 2
+WIDE = re.compile(r"f64\[\d")  # but for constants, which are cast
+MASK = np.array([[1, 1], [1, 1], [1, 0]], bool)
+RESET = np.array([[0, 0], [0, 1], [1, 0]], bool)
+
+TRACED = {
+    "rank promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "standard promotion": lambda: jax.numpy_dtype_promotion("standard"),
+    "tracer leaks": lambda: jax.checking_leaks(),
+}
+
+
+def value_and_gradient(recurrence, params, xs):
+    def loss(params):
+        carry, ys = unroll(recurrence, params, xs, mask=MASK, reset=RESET)
+        return jnp.sum(ys), (carry, ys)
+
+    gradient, outputs = jax.grad(loss, has_aux=True)(params)
+    carry = recurrence.initial_carry(params, (B,))
+    stepped = recurrence.step(params, carry, xs[0]) if steps(recurrence) else None
+    return gradient, outputs, stepped
+
+
+def noisy(recurrence, key):
+    return recurrence.with_noise(recurrence.init(key), key, T, (B,))
+
+
+def inputs(recurrence):
+    params = jax.eval_shape(recurrence.init, jax.random.key(0))
+    return params, jax.ShapeDtypeStruct((T, B, recurrence.input_size), jnp.float32)
+
+
+def programs(recurrence):
+    run = jax.make_jaxpr(value_and_gradient, static_argnums=0)
+    drawn = jax.make_jaxpr(noisy, static_argnums=0)
+    key = jax.random.key(0)
+    return str(run(recurrence, *inputs(recurrence))), str(drawn(recurrence, key))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return {recurrence: programs(recurrence) for recurrence in RECURRENCES}
+
+
+@pytest.mark.parametrize("mode", TRACED)
+def test_a_mode_of_tracing_changes_no_program(mode, plain):
+    for recurrence in RECURRENCES:
+        with TRACED[mode]():
+            assert programs(recurrence) == plain[recurrence], recurrence
+
+
+def test_the_64_bit_mode_leaves_numbers_of_32_bits_as_they_are():
+    for recurrence in RECURRENCES:
+        want = jax.eval_shape(
+            lambda *a, r=recurrence: value_and_gradient(r, *a), *inputs(recurrence)
+        )
+        with jax.enable_x64(True):
+            run, _ = programs(recurrence)
+            got = jax.eval_shape(
+                lambda *a, r=recurrence: value_and_gradient(r, *a), *inputs(recurrence)
+            )
+        assert not WIDE.search(run), recurrence
+        assert jax.tree.map(str, got) == jax.tree.map(str, want), recurrence
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+def test_without_jit_and_with_an_eye_on_nan_the_numbers_are_the_same(cell):
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (T, B, cell.input_size))
+    padded = np.where(MASK[..., None], xs, np.nan)
+    want = jax.jit(value_and_gradient, static_argnums=0)(cell, params, xs)
+    with jax.debug_nans(True), jax.disable_jit():
+        got = value_and_gradient(cell, params, padded)
+    chex.assert_trees_all_close(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_of_another_kind_draw_parameters_and_noise(impl):
+    for recurrence in RECURRENCES:
+        want, _ = inputs(recurrence)
+        key = jax.random.key(0, impl=impl)
+        got = jax.eval_shape(recurrence.init, key)
+        assert jax.tree.map(str, got) == jax.tree.map(str, want)
+        jax.eval_shape(lambda key, r=recurrence: noisy(r, key), key)
+
+
+RNGS = {"params": jax.random.key(0)}
+SOURCE = jnp.ones((T, B), jnp.int32)
+
+
+def translator(attending, attention):
+    decoder = attending(LSTM(4 + 6 * (attending is AttendBefore), 6), attention)
+    return Translator(7, 7, 4, LSTM(4, 6), decoder, readout_size=5, rngs=nnx.Rngs(**RNGS))
+
+
+def loss_of(kind):
+    """A model's graph, its parameters, and the sum of its outputs."""
+    if kind == "language model":
+        model = LanguageModel(7, 4, (LSTM(4, 5), GRU(5, 3)), rngs=nnx.Rngs(**RNGS))
+        return model, lambda m, key: m(SOURCE, None, key=key)[1]
+    if kind == "classifier":
+        model = Classifier(
+            7, 4, [GRU(4, 4)], 3, pooling=MaxPooling(), rngs=nnx.Rngs(**RNGS)
+        )
+        return model, lambda m, key: m(SOURCE, mask=MASK, key=key)
+    if kind == "transformer":
+        model = Transformer(
+            7, 7, 4, layers=1, heads=2, feed_forward=4, rngs=nnx.Rngs(**RNGS)
+        )
+        return model, lambda m, key: m(SOURCE, MASK, SOURCE, key=key)
+    attending, attention = kind
+    model = translator(
+        attending, attention(6, 6, 5) if attention is Additive else attention(6, 6)
+    )
+    return model, lambda m, key: m(SOURCE, MASK, SOURCE, key=key)
+
+
+MODELS = [
+    "language model",
+    "classifier",
+    "transformer",
+    (AttendBefore, Additive),
+    (AttendAfter, Multiplicative),
+]
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=str)
+def test_a_mode_of_tracing_changes_no_model(kind):
+    model, outputs = loss_of(kind)
+    graph, state = nnx.split(model)
+
+    def loss(state, key):
+        return jnp.sum(outputs(nnx.merge(graph, state), key))
+
+    def program():
+        return str(jax.make_jaxpr(jax.grad(loss))(state, jax.random.key(0)))
+
+    want = program()
+    for mode in TRACED.values():
+        with mode():
+            assert program() == want
+    with jax.enable_x64(True):
+        assert not WIDE.search(program())
+
+
+def test_sampling_keeps_to_the_modes():
+    model = LanguageModel(7, 4, (LSTM(4, 5),), rngs=nnx.Rngs(**RNGS))
+    want = sample(model, SOURCE[:, 0], 4, jax.random.key(0), Sampling(0.8, top_k=3))
+    with ExitStack() as modes:
+        modes.enter_context(jax.numpy_rank_promotion("raise"))
+        modes.enter_context(jax.debug_nans(True))
+        got = sample(model, SOURCE[:, 0], 4, jax.random.key(0), Sampling(0.8, top_k=3))
+    chex.assert_trees_all_equal(got, want)
