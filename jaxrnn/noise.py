@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Recurrence, check_number, check_numbers, exportable
+from jaxrnn.cell import Cell, Recurrence, across, check_number, check_numbers, exportable
 from jaxrnn.connections import Around
 from jaxrnn.slower import Slower
 from jaxrnn.slstm import SLSTM
@@ -218,7 +218,7 @@ class VariationalDropout(Wrapper):
                 f"the noise of {self} was drawn for another batch: its mask is "
                 f"{list(mask.shape)}, h {list(carry.h.shape)}"
             )
-        return super().mix(params, carry._replace(h=carry.h * mask))
+        return super().mix(params, carry._replace(h=carry.h * across(mask, carry.h)))
 
 
 @dataclass(frozen=True)

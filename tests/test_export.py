@@ -98,7 +98,7 @@ def named_tuples():
                 yield name, kind
 
 
-@pytest.mark.parametrize("name, kind", named_tuples())
+@pytest.mark.parametrize("name, kind", list(named_tuples()))
 def test_the_name_in_what_is_written_stays_the_same(name, kind):
     """JAX tells the name of a kind that is registered already."""
     with pytest.raises(ValueError, match=f"serialized_name `jaxrnn.{name}`"):
