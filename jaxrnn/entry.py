@@ -123,6 +123,40 @@ def as_array(given: Any, name: str) -> Array:
         raise ValueError(f"{name} must be an array, got {given!r:.80}") from None
 
 
+def check_xs(
+    recurrence: Any,
+    xs: Array,
+    mask: Array | None,
+    reset: Array | None,
+    checkpoint_every: int | None,
+) -> tuple[int, ...]:
+    """Returns the batch shape."""
+    if xs.ndim < 2 or xs.shape[0] == 0 or xs.shape[-1] != recurrence.input_size:
+        raise ValueError(
+            f"xs must be [T, ..., {recurrence.input_size}] with T of 1 or more for "
+            f"{recurrence}, got shape {list(xs.shape)}"
+        )
+    for name, flags in (("mask", mask), ("reset", reset)):
+        if flags is None:
+            continue
+        if flags.dtype != bool:
+            raise ValueError(f"{name} must be bool, got {flags.dtype}")
+        if flags.shape != xs.shape[:-1]:
+            raise ValueError(
+                f"{name} must be [T, ...] = {list(xs.shape[:-1])} for xs of shape "
+                f"{list(xs.shape)}, got {list(flags.shape)}"
+            )
+    if checkpoint_every is not None and not _is_count(checkpoint_every):
+        raise ValueError(
+            f"checkpoint_every must be an integer of 1 or more, got {checkpoint_every!r}"
+        )
+    return xs.shape[1:-1]
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and number is not True and number >= 1
+
+
 def describe(tree: Any) -> str:
     """A tree of arrays in words: names, dtypes and shapes."""
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
