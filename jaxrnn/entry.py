@@ -71,13 +71,12 @@ def as_params(recurrence: Any, params: Any) -> Any:
     for i, leaf in enumerate(want.leaves):
         if leaf is None:
             continue
-        got = leaves[i]
+        got = leaves[i] = _as_array(leaves[i])
         if not _has_shape(got, leaf.shape) or _kind(got.dtype) != _kind(leaf.dtype):
             raise ValueError(
                 f"params{want.paths[i]} must be {_kind(leaf.dtype)} {list(leaf.shape)} for "
                 f"{recurrence}, got {describe(got)}"
             )
-        leaves[i] = _as_array(got)
     return want.tree.unflatten(leaves)
 
 
@@ -96,13 +95,14 @@ def as_carry(
         )
 
     def check(path: Any, leaf: Any, got: Any) -> Any:
-        dtype = jnp.result_type(got) if _has_shape(got, leaf.shape) else None
+        got = _as_array(got)
+        dtype = got.dtype if _has_shape(got, leaf.shape) else None
         if dtype != leaf.dtype and (exact or not _is_wider(dtype, leaf.dtype)):
             raise ValueError(
                 f"carry{jax.tree_util.keystr(path)} must be {describe(leaf)}, got "
                 f"{describe(got)}"
             )
-        return _as_array(got)
+        return got
 
     return jax.tree.map_with_path(check, want, carry)
 
@@ -116,9 +116,10 @@ def as_numbers(params: Any, x: Any, name: str) -> Array:
 
 
 def as_array(given: Any, name: str) -> Array:
-    """What `jnp.asarray` takes."""
+    """What `jnp.asarray` takes; NaN too, which is what padding may hold."""
     try:
-        return jnp.asarray(given)
+        with jax.debug_nans(False):
+            return jnp.asarray(given)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be an array, got {given!r:.80}") from None
 
@@ -260,7 +261,8 @@ def _has_shape(got: Any, shape: tuple) -> bool:
 
 
 def _as_array(leaf: Any) -> Any:
-    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
+    numbers = np.ndarray | np.generic | bool | int | float | complex
+    return jnp.asarray(leaf) if isinstance(leaf, numbers) else leaf
 
 
 def _kind(dtype: Any) -> str:

@@ -128,6 +128,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
             gates=zeros(params, batch_shape, 2 * self.blocks),
         )
 
+    def prepare(self, params: LSTM1997Params, xs: Array) -> tuple[LSTM1997Params, Array]:
+        have = params.b_gates is not None, params.b_cells is not None
+        if have != (self.biases != "none", self.biases == "all"):
+            raise ValueError(f"params must have the biases of {self}, got {params}")
+        return params, xs
+
     def project(self, params: LSTM1997Params, x: Array) -> Array:
         u = x @ params.w_x
         if params.b_gates is not None:

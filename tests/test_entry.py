@@ -137,6 +137,14 @@ def test_a_bias_the_equations_lack_is_not_left_out():
         cell.step(params, cell.initial_carry(cell.init(jax.random.key(0))), XS[0, 0])
 
 
+def test_biases_that_a_cell_is_without_are_refused():
+    cell = LSTM1997(3, 4, biases="gates")
+    for biases in ("none", "all"):
+        params = LSTM1997(3, 4, biases=biases).init(jax.random.key(0))
+        with pytest.raises(ValueError, match="must have the biases of .*'gates'"):
+            cell.step(params, cell.initial_carry(params), XS[0, 0])
+
+
 def test_a_step_takes_a_wider_carry_but_no_narrower_one():
     params = CELL.init(jax.random.key(0), jnp.bfloat16)
     carry = CELL.initial_carry(PARAMS, (B,))
