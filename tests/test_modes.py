@@ -49,13 +49,14 @@ RESET = np.array([[0, 0], [0, 1], [1, 0]], bool)
 
 
 @contextmanager
-def modes_of_tracing():
-    """All at once; which one it was, an error tells."""
-    with (
-        jax.numpy_rank_promotion("raise"),
-        jax.numpy_dtype_promotion("standard"),
-        jax.checking_leaks(),
-    ):
+def promotion():
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@contextmanager
+def wide_and_watched():
+    with jax.enable_x64(True), jax.checking_leaks():
         yield
 
 
@@ -88,10 +89,10 @@ def programs(recurrence):
     return str(run(recurrence, *inputs(recurrence))), str(drawn(recurrence, key))
 
 
-def test_modes_of_tracing_change_no_program():
+def test_modes_of_promotion_change_no_program():
     for recurrence in RECURRENCES:
         want = programs(recurrence)
-        with modes_of_tracing():
+        with promotion():
             assert programs(recurrence) == want, recurrence
 
 
@@ -100,7 +101,7 @@ def test_the_64_bit_mode_leaves_numbers_of_32_bits_as_they_are():
         want = jax.eval_shape(
             lambda *a, r=recurrence: value_and_gradient(r, *a), *inputs(recurrence)
         )
-        with jax.enable_x64(True):
+        with wide_and_watched():
             run, _ = programs(recurrence)
             got = jax.eval_shape(
                 lambda *a, r=recurrence: value_and_gradient(r, *a), *inputs(recurrence)
@@ -190,9 +191,9 @@ def test_modes_of_tracing_change_no_model(kind):
         return str(jax.make_jaxpr(jax.grad(loss))(state, jax.random.key(0)))
 
     want = program()
-    with modes_of_tracing():
+    with promotion():
         assert program() == want
-    with jax.enable_x64(True):
+    with wide_and_watched():
         assert not WIDE.search(program())
 
 

@@ -212,8 +212,8 @@ def make_train_step(
         return state, jax.tree.map(lambda a: jnp.mean(a, axis=0), results)
 
     def rest(state: TrainState) -> tuple[TrainState, Result]:
-        nothing = jnp.zeros(config.trials)
-        return state, Result(nothing, nothing, nothing)
+        _, results = jax.eval_shape(learn_on, state)
+        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), results)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         rate = jnp.asarray(optimiser.schedule(state.step))
