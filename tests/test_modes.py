@@ -41,6 +41,14 @@ from jaxrnn.models import (
     sample,
 )
 from jaxrnn.testing import steps
+from jaxrnn.training.optimiser import (
+    Optimiser,
+    make_plateau,
+    make_schedule,
+    make_transform,
+)
+from jaxrnn.training.state import TrainState
+from jaxrnn.training.step import make_train_step
 
 T, B = 3, 2
 WIDE = re.compile(r"f64\[\d")  # but for constants, which are cast
@@ -204,3 +212,20 @@ def test_sampling_keeps_to_the_modes():
         length_mask(jnp.array([[1, 2]]), 3)
         got = sample(model, SOURCE[:, 0], 4, jax.random.key(0), Sampling(0.8, top_k=3))
     chex.assert_trees_all_equal(got, want)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "stairs", "plateau"])
+@pytest.mark.parametrize("name", ["adamw", "rmsprop"])
+def test_a_training_step_keeps_to_strict_promotion(name, schedule):
+    """Which the tests have set, and Optax does not keep to by itself."""
+    rate = make_schedule(schedule, 0.1, 10, 2, 4, 2, 0.5)
+    plateau = make_plateau(0.5, 2) if schedule == "plateau" else None
+    optimiser = Optimiser(make_transform(name, rate, 0.01, 1.0), rate, plateau)
+    state = TrainState.create(jnp.ones(3), optimiser, (), seed=0, average=True)
+    state = state.with_evaluation(1.0, plateau)
+
+    def loss(params, carry, batch, key):
+        return jnp.sum(params * batch), carry
+
+    with jax.numpy_rank_promotion("raise"):
+        make_train_step(loss, optimiser, average=0.9).lower(state, jnp.ones(3))

@@ -216,7 +216,8 @@ def make_train_step(
         return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), results)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        rate = jnp.asarray(optimiser.schedule(state.step))
+        with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+            rate = jnp.asarray(optimiser.schedule(state.step))
         learning = jnp.any(state.params.needed < 0)
         state, results = jax.lax.cond(learning, learn_on, rest, state)
         unsolved = state.params.needed < 0
