@@ -93,7 +93,7 @@ class RGLRU(RealLinearCell[RGLRUParams]):
         """log a and i x of the equations, in float32 or wider."""
 
         def gate(w: Array, b: Array) -> Array:
-            parts = x.reshape(*x.shape[:-1], self.heads, -1)
+            parts = x.reshape(*x.shape[:-1], *w.shape[:-1])
             mixed = jnp.einsum("...ni,nij->...nj", parts, w)
             return jax.nn.sigmoid(widen(mixed.reshape(x.shape) + across(b, x)))
 
