@@ -92,6 +92,8 @@ from jaxrnn.projected import (
 )
 from jaxrnn.rglru import (
     RGLRU as RGLRU,
+    GemmaRGLRU as GemmaRGLRU,
+    GemmaRGLRUCarry as GemmaRGLRUCarry,
     RGLRUParams as RGLRUParams,
 )
 from jaxrnn.slower import (

@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def check_activation(name: str) -> None:
     """Raises a ValueError that lists the known names if `name` is none of them."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
 
 
@@ -49,6 +49,6 @@ def squash(z: Array, *functions: str) -> tuple[Array, ...]:
         size,
         total_repeat_length=z.shape[-1],
     )
-    return tuple(
-        jnp.split(slope * jnp.tanh(slope * z) + (1 - slope), len(functions), axis=-1)
-    )
+    slope = jax.lax.broadcast_to_rank(slope, z.ndim)
+    squashed = slope * jnp.tanh(slope * z) + (1 - slope)
+    return tuple(jnp.split(squashed, len(functions), axis=-1))

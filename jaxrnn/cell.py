@@ -14,17 +14,22 @@ The axis legend of the whole package: `T` time, `D` input features, `H` hidden u
 """
 
 import abc
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.entry import CHECKED, checked
+
 Params = TypeVar("Params")
 Carry = TypeVar("Carry")
+Tuple = TypeVar("Tuple", bound=tuple)
 
 # How a composition runs one of its parts over all of time; `unroll` hands it over with
 # the masks, resets, direction and strategy of the call inside; `against=True` runs the
@@ -41,6 +46,13 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
     """
 
     input_size: int  # D
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What people call takes what fits and refuses the rest, in every subclass."""
+        super().__init_subclass__(**options)
+        for name in CHECKED:
+            if name in vars(cls):
+                setattr(cls, name, checked(name, vars(cls)[name]))
 
     @property
     @abc.abstractmethod
@@ -75,6 +87,13 @@ class Composition(Recurrence[tuple, tuple]):
 
     Its params and its carry are tuples of its parts'; params of its own come last.
     """
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if not isinstance(part, Recurrence):
+                raise ValueError(
+                    f"{type(self).__name__} is made of recurrences, got {part!r}"
+                )
 
     @property
     @abc.abstractmethod
@@ -149,10 +168,11 @@ class Cell(Recurrence[Params, Carry]):
     def widen(self, carry: Carry) -> Carry:
         """The carry as the loop over time holds it; `unroll` narrows it at the end.
 
-        Wider than the parameters where rounding at every step would lose what a cell
-        accumulates; `recur` takes and returns either, with y in the parameters' dtype.
+        In float32 or wider, because rounding at every step would lose what a cell adds
+        up. What `gate` takes beside it (or `recur`, where that does not split) is then as
+        wide, so that a cell is written in one dtype.
         """
-        return carry
+        return widen(carry)
 
     @abc.abstractmethod
     def project(self, params: Params, x: Any) -> Any:
@@ -200,9 +220,80 @@ def check_size(cell: Cell, name: str) -> None:
         object.__setattr__(cell, name, size)
 
 
+def check_number(recurrence: Recurrence, name: str, above: float = -math.inf) -> None:
+    """Makes the field `name`, a number of any type, a plain float.
+
+    Raises ValueError if it is none, not finite or not above `above`.
+    """
+    number = plain_number(recurrence, name, getattr(recurrence, name), above)
+    object.__setattr__(recurrence, name, number)
+
+
+def check_numbers(recurrence: Recurrence, name: str) -> None:
+    """`check_number` of a field that may be one number or several."""
+    given = getattr(recurrence, name)
+    if isinstance(given, tuple | list) or getattr(given, "ndim", 0) == 1:
+        numbers = tuple(plain_number(recurrence, name, number) for number in given)
+        object.__setattr__(recurrence, name, numbers)
+    else:
+        check_number(recurrence, name)
+
+
+def plain_number(
+    recurrence: Recurrence, name: str, given: Any, above: float = -math.inf
+) -> float:
+    """`given` as a float, which prints, compares and is saved as JSON."""
+    try:
+        if not isinstance(given, str | bool) and math.isfinite(given) and given > above:
+            return float(given)
+    except TypeError:
+        pass
+    bound = "" if above == -math.inf else f" above {above:g}"
+    owner = type(recurrence).__name__
+    raise ValueError(f"{owner} needs a finite number{bound} for {name}, got {given!r}")
+
+
 def cast_like(tree: Any, like: Any) -> Any:
     """`tree` in the dtypes of `like`, leaf by leaf."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
+
+
+def exportable(kind: type[Tuple]) -> type[Tuple]:
+    """Lets `jax.export` write and read a NamedTuple, such as params and carries are.
+
+    A decorator. The name it has in what is written is that of the package and of the
+    class, so neither may change, though the module may. Raises ValueError for a name
+    that a class of the package has already.
+    """
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    return jax.export.register_namedtuple_serialization(kind, serialized_name=name)
+
+
+def widen(tree: Any) -> Any:
+    """The real floating leaves in float32 where they are narrower, the rest untouched."""
+
+    def wide(leaf: Array) -> Array:
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and _bits(leaf) < 32
+        return leaf.astype(jnp.float32) if narrow else leaf
+
+    return jax.tree.map(wide, tree)
+
+
+def across(vector: Array, like: Array) -> Array:
+    """A parameter `[N]` with as many axes as `like` `[..., *]`, to meet all its rows.
+
+    Written out, because `jax_numpy_rank_promotion="raise"` lets no ranks differ, and with
+    a narrow parameter for each row by itself, so that its gradient, the sum over all rows
+    of all time steps, is added up in float32.
+    """
+    ranked = jax.lax.broadcast_to_rank(widen(vector), like.ndim)
+    if ranked.dtype == vector.dtype:
+        return ranked
+    return (ranked + jnp.zeros_like(like[..., :1], ranked.dtype)).astype(vector.dtype)
+
+
+def _bits(leaf: Array) -> int:
+    return jnp.finfo(leaf.dtype).bits
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

@@ -1,8 +1,8 @@
 """Recurrences made of recurrences, nested in any way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import Array
@@ -23,8 +23,17 @@ class Stack(Composition):
 
     cells: tuple[Recurrence, ...]
 
+    def __init__(self, cells: Iterable[Recurrence], *more: Any) -> None:
+        if more or not isinstance(cells, Iterable):
+            given = ", ".join(map(repr, (cells, *more)))
+            raise ValueError(
+                f"a Stack takes its recurrences in one list, Stack([a, b]), got {given}"
+            )
+        object.__setattr__(self, "cells", tuple(cells))
+        self.__post_init__()
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cells", tuple(self.cells))
+        super().__post_init__()
         if not self.cells:
             raise ValueError("a Stack needs at least one recurrence, got none")
         for below, above in zip(self.cells, self.cells[1:], strict=False):
@@ -86,7 +95,8 @@ class Bidirectional(Composition):
     merge: Literal["concat", "sum", "mean", "product"] = "concat"
 
     def __post_init__(self) -> None:
-        if self.merge not in MERGES:
+        super().__post_init__()
+        if not isinstance(self.merge, str) or self.merge not in MERGES:
             raise ValueError(f"unknown merge {self.merge!r}; known: {', '.join(MERGES)}")
         if self.forward.input_size != self.backward.input_size:
             raise ValueError(

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid
-from jaxrnn.cell import Composition, Recurrence, Run
+from jaxrnn.cell import Composition, Recurrence, Run, across, check_number, exportable
 from jaxrnn.initial import lecun_normal
 
 
@@ -77,12 +77,14 @@ class Residual(Around):
     cell: Recurrence
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_same_size(self)
 
     def join(self, params: tuple, x: Array, y: Array) -> Array:
         return x + y
 
 
+@exportable
 class HighwayParams(NamedTuple):
     w: Array  # [D, D]
     b: Array  # [D]
@@ -104,6 +106,8 @@ class Highway(Around):
     bias: float = -1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "bias")
         _check_same_size(self)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple:
@@ -114,7 +118,7 @@ class Highway(Around):
         return (*super().init(key_cell, dtype), HighwayParams(w, b))
 
     def join(self, params: tuple, x: Array, y: Array) -> Array:
-        through = sigmoid(x @ params[1].w + params[1].b)
+        through = sigmoid(x @ params[1].w + across(params[1].b, x))
         return through * y + (1 - through) * x
 
 

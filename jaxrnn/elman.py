@@ -9,16 +9,18 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, across, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
+@exportable
 class ElmanParams(NamedTuple):
     w_x: Array  # [D, H]
     w_h: Array  # [H, H]
     b: Array  # [H]
 
 
+@exportable
 class ElmanCarry(NamedTuple):
     h: Array  # [..., H]
 
@@ -59,7 +61,7 @@ class Elman(Cell[ElmanParams, ElmanCarry]):
         return x @ params.w_x
 
     def mix(self, params: ElmanParams, carry: ElmanCarry) -> Array:
-        return carry.h @ params.w_h + params.b
+        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: ElmanParams, carry: ElmanCarry, u: Array, r: Array

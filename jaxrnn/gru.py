@@ -9,10 +9,11 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid, squash
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, across, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
+@exportable
 class GRUParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order r, z, n
     w_h: Array  # [H, 3H]
@@ -20,6 +21,7 @@ class GRUParams(NamedTuple):
     b_n: Array  # [H]  the candidate's second bias, inside the reset product
 
 
+@exportable
 class GRUCarry(NamedTuple):
     h: Array  # [..., H]
 
@@ -57,17 +59,18 @@ class GRU(Cell[GRUParams, GRUCarry]):
         return GRUCarry(zeros(params, batch_shape, self.hidden_size))
 
     def project(self, params: GRUParams, x: Array) -> Array:
-        return x @ params.w_x + params.b
+        return x @ params.w_x + across(params.b, x)
 
     def mix(self, params: GRUParams, carry: GRUCarry) -> Array:
-        return carry.h @ params.w_h
+        b = jnp.pad(params.b_n, (2 * self.hidden_size, 0))
+        return carry.h @ params.w_h + across(b, carry.h)
 
     def gate(
         self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
         reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
-        n = jnp.tanh(u[..., gates:] + reset * (r[..., gates:] + params.b_n))
+        n = jnp.tanh(u[..., gates:] + reset * r[..., gates:])
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
@@ -79,6 +82,7 @@ class GRU(Cell[GRUParams, GRUCarry]):
         return {"reset": reset, "forget": z}
 
 
+@exportable
 class ResetBeforeGRUParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order r, z, n
     w_h: Array  # [H, 3H]
@@ -117,7 +121,7 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         return GRUCarry(zeros(params, batch_shape, self.hidden_size))
 
     def project(self, params: ResetBeforeGRUParams, x: Array) -> Array:
-        return x @ params.w_x + params.b
+        return x @ params.w_x + across(params.b, x)
 
     def recur(
         self, params: ResetBeforeGRUParams, carry: GRUCarry, u: Array
@@ -139,6 +143,7 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         return {"reset": reset, "forget": z}
 
 
+@exportable
 class MinimalGRUParams(NamedTuple):
     w_x: Array  # [D, 2H]  gates side by side, in the order f, n
     w_h: Array  # [H, 2H]
@@ -176,7 +181,7 @@ class MinimalGRU(Cell[MinimalGRUParams, GRUCarry]):
         return GRUCarry(zeros(params, batch_shape, self.hidden_size))
 
     def project(self, params: MinimalGRUParams, x: Array) -> Array:
-        return x @ params.w_x + params.b
+        return x @ params.w_x + across(params.b, x)
 
     def recur(
         self, params: MinimalGRUParams, carry: GRUCarry, u: Array

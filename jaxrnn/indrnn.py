@@ -9,16 +9,18 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, across, exportable, zeros
 from jaxrnn.initial import lecun_normal, uniform
 
 
+@exportable
 class IndRNNParams(NamedTuple):
     w_x: Array  # [D, H]
     w_h: Array  # [H]  each unit sees itself only
     b: Array  # [H]
 
 
+@exportable
 class IndRNNCarry(NamedTuple):
     h: Array  # [..., H]
 
@@ -57,10 +59,10 @@ class IndRNN(Cell[IndRNNParams, IndRNNCarry]):
         return IndRNNCarry(zeros(params, batch_shape, self.hidden_size))
 
     def project(self, params: IndRNNParams, x: Array) -> Array:
-        return x @ params.w_x + params.b
+        return x @ params.w_x + across(params.b, x)
 
     def mix(self, params: IndRNNParams, carry: IndRNNCarry) -> Array:
-        return carry.h * params.w_h
+        return carry.h * across(params.w_h, carry.h)
 
     def gate(
         self, params: IndRNNParams, carry: IndRNNCarry, u: Array, r: Array

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import squash
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, across, check_number, exportable, zeros
 from jaxrnn.gru import GRUCarry
 from jaxrnn.initial import lecun_normal, orthogonal
 from jaxrnn.lstm import LSTMCarry
@@ -23,6 +23,7 @@ def normalise(z: Array, epsilon: float) -> Array:
     return (centred * jax.lax.rsqrt(variance + epsilon)).astype(z.dtype)
 
 
+@exportable
 class LayerNormLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
     w_h: Array  # [H, 4H]
@@ -54,6 +55,11 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
     forget_bias: float = 1.0
     epsilon: float = 1e-5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+        check_number(self, "epsilon", above=0)
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LayerNormLSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -76,7 +82,8 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
         )
 
     def project(self, params: LayerNormLSTMParams, x: Array) -> Array:
-        return params.gain_x * normalise(x @ params.w_x, self.epsilon) + params.b
+        normed = normalise(x @ params.w_x, self.epsilon)
+        return across(params.gain_x, x) * normed + across(params.b, x)
 
     def mix(self, params: LayerNormLSTMParams, carry: LSTMCarry) -> Array:
         return carry.h @ params.w_h
@@ -84,20 +91,22 @@ class LayerNormLSTM(Cell[LayerNormLSTMParams, LSTMCarry]):
     def gate(
         self, params: LayerNormLSTMParams, carry: LSTMCarry, u: Array, r: Array
     ) -> tuple[LSTMCarry, Array]:
-        z = u + params.gain_h * normalise(r, self.epsilon)
+        z = u + across(params.gain_h, r) * normalise(r, self.epsilon)
         i, f, g, o = squash(z, "sigmoid", "sigmoid", "tanh", "sigmoid")
         c = f * carry.c + i * g
-        h = o * jnp.tanh(params.gain_c * normalise(c, self.epsilon) + params.b_c)
+        normed = normalise(c, self.epsilon)
+        h = o * jnp.tanh(across(params.gain_c, c) * normed + across(params.b_c, c))
         return LSTMCarry(h, c), h
 
     def gates(
         self, params: LayerNormLSTMParams, carry: LSTMCarry, u: Array, r: Array
     ) -> dict[str, Array]:
-        z = u + params.gain_h * normalise(r, self.epsilon)
+        z = u + across(params.gain_h, r) * normalise(r, self.epsilon)
         i, f, _, o = squash(z, "sigmoid", "sigmoid", "tanh", "sigmoid")
         return {"input": i, "forget": f, "output": o}
 
 
+@exportable
 class LayerNormGRUParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order r, z, n
     w_h: Array  # [H, 3H]
@@ -127,6 +136,10 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
     hidden_size: int
     epsilon: float = 1e-5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "epsilon", above=0)
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LayerNormGRUParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -145,7 +158,8 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
         return GRUCarry(zeros(params, batch_shape, self.hidden_size))
 
     def project(self, params: LayerNormGRUParams, x: Array) -> Array:
-        return params.gain_x * self._normalise(x @ params.w_x) + params.b
+        normed = self._normalise(x @ params.w_x)
+        return across(params.gain_x, x) * normed + across(params.b, x)
 
     def mix(self, params: LayerNormGRUParams, carry: GRUCarry) -> Array:
         return carry.h @ params.w_h
@@ -154,9 +168,9 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
         self, params: LayerNormGRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
-        r = params.gain_h * self._normalise(r)
+        r = across(params.gain_h, r) * self._normalise(r)
         reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
-        n = jnp.tanh(u[..., gates:] + reset * (r[..., gates:] + params.b_n))
+        n = jnp.tanh(u[..., gates:] + reset * (r[..., gates:] + across(params.b_n, r)))
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
@@ -170,6 +184,6 @@ class LayerNormGRU(Cell[LayerNormGRUParams, GRUCarry]):
         self, params: LayerNormGRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> dict[str, Array]:
         gates = 2 * self.hidden_size
-        r = params.gain_h * self._normalise(r)
+        r = across(params.gain_h, r) * self._normalise(r)
         reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
         return {"reset": reset, "forget": z}

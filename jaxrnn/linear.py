@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Params, zeros
+from jaxrnn.cell import Carry, Cell, Params, exportable, widen, zeros
 
 
+@exportable
 class Affine(NamedTuple):
     """What needs no past of the step h' = a h + b."""
 
@@ -28,9 +29,6 @@ class LinearCell(Cell[Params, Carry]):
     a, b and h have float32 or wider within a call, because a decay of 0.999 is 1 in
     bfloat16; the carry between calls and y have the dtype of the parameters.
     """
-
-    def widen(self, carry: Carry) -> Carry:
-        return jax.tree.map(widen, carry)
 
     @abc.abstractmethod
     def project(self, params: Params, x: Array) -> Affine:
@@ -56,11 +54,6 @@ class LinearCell(Cell[Params, Carry]):
         return {"forget": jnp.abs(u.a)}
 
 
-def widen(x: Array) -> Array:
-    """x in float32, or as it is where it is wider."""
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
-
-
 def narrow(carry: Carry, params: Any) -> Carry:
     """What a cell widened, in the dtype of `params` again."""
     dtype = jax.tree.leaves(params)[0].dtype
@@ -69,6 +62,7 @@ def narrow(carry: Carry, params: Any) -> Carry:
     )
 
 
+@exportable
 class LinearCarry(NamedTuple):
     h: Array  # [..., H]
 

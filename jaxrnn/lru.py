@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import check_size, zeros
+from jaxrnn.cell import across, check_number, check_size, exportable, widen, zeros
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, LinearCell, widen
+from jaxrnn.linear import Affine, LinearCell
 
 
+@exportable
 class LRUParams(NamedTuple):
     nu_log: Array  # [N]  |a| = exp(-exp(nu_log))
     theta_log: Array  # [N]  arg a = exp(theta_log)
@@ -25,6 +26,7 @@ class LRUParams(NamedTuple):
     d: Array  # [D, H]
 
 
+@exportable
 class LRUCarry(NamedTuple):
     re: Array  # [..., N]
     im: Array  # [..., N]
@@ -57,6 +59,9 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
         super().__post_init__()
         if self.state_size is not None:
             check_size(self, "state_size")
+        check_number(self, "r_min")
+        check_number(self, "r_max")
+        check_number(self, "max_phase", above=0)
         if not 0 <= self.r_min < self.r_max <= 1:
             raise ValueError(
                 f"LRU needs radii 0 <= r_min < r_max <= 1, got r_min {self.r_min} and "
@@ -96,7 +101,7 @@ class LRU(LinearCell[LRUParams, LRUCarry]):
         radius = jnp.exp(-jnp.exp(widen(params.nu_log)))
         phase = jnp.exp(widen(params.theta_log))
         a = jax.lax.complex(radius * jnp.cos(phase), radius * jnp.sin(phase))
-        scale = jnp.exp(widen(params.gamma_log))
+        scale = across(jnp.exp(widen(params.gamma_log)), x)
         b = jax.lax.complex(scale * widen(x @ params.b_re), scale * widen(x @ params.b_im))
         return Affine(a=jnp.broadcast_to(a, b.shape), b=b, rest=x @ params.d)
 

@@ -9,16 +9,18 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid, squash
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.cell import Cell, across, check_number, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
+@exportable
 class LSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
     w_h: Array  # [H, 4H]
     b: Array  # [4H]
 
 
+@exportable
 class LSTMCarry(NamedTuple):
     h: Array  # [..., H]
     c: Array  # [..., H]
@@ -41,6 +43,10 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
     hidden_size: int
     forget_bias: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -62,7 +68,7 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
         return x @ params.w_x
 
     def mix(self, params: LSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + params.b
+        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: LSTMParams, carry: LSTMCarry, u: Array, r: Array
@@ -79,6 +85,7 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
         return {"input": i, "forget": f, "output": o}
 
 
+@exportable
 class PeepholeLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
     w_h: Array  # [H, 4H]
@@ -108,6 +115,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number(self, "forget_bias")
         check_activation(self.output_activation)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> PeepholeLSTMParams:
@@ -132,14 +140,14 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
         return x @ params.w_x
 
     def mix(self, params: PeepholeLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + params.b
+        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: PeepholeLSTMParams, carry: LSTMCarry, u: Array, r: Array
     ) -> tuple[LSTMCarry, Array]:
         size = self.hidden_size
         z_if, z_g, z_o = jnp.split(u + r, [2 * size, 3 * size], axis=-1)
-        w_if, w_o = jnp.split(params.w_c, [2 * size])
+        w_if, w_o = jnp.split(across(params.w_c, u), [2 * size], axis=-1)
         seen = jnp.concatenate([carry.c, carry.c], axis=-1)
         i, f = squash(z_if + w_if * seen, "sigmoid", "sigmoid")
         c = f * carry.c + i * jnp.tanh(z_g)
@@ -151,7 +159,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
     ) -> dict[str, Array]:
         after, _ = self.gate(params, carry, u, r)
         z_i, z_f, _, z_o = jnp.split(u + r, 4, axis=-1)
-        w_i, w_f, w_o = jnp.split(params.w_c, 3)
+        w_i, w_f, w_o = jnp.split(across(params.w_c, u), 3, axis=-1)
         return {
             "input": sigmoid(z_i + w_i * carry.c),
             "forget": sigmoid(z_f + w_f * carry.c),
@@ -159,6 +167,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
         }
 
 
+@exportable
 class CoupledLSTMParams(NamedTuple):
     w_x: Array  # [D, 3H]  gates side by side, in the order i, g, o
     w_h: Array  # [H, 3H]
@@ -183,6 +192,10 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
     hidden_size: int
     forget_bias: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CoupledLSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -204,7 +217,7 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
         return x @ params.w_x
 
     def mix(self, params: CoupledLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + params.b
+        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: CoupledLSTMParams, carry: LSTMCarry, u: Array, r: Array

@@ -9,10 +9,19 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import ACTIVATIONS, check_activation, sigmoid
-from jaxrnn.cell import Cell, check_size, zeros
+from jaxrnn.cell import (
+    Cell,
+    across,
+    check_number,
+    check_numbers,
+    check_size,
+    exportable,
+    zeros,
+)
 from jaxrnn.initial import uniform
 
 
+@exportable
 class LSTM1997Params(NamedTuple):
     w_x: Array  # [D, 2B + H]  to the gates i and o of all blocks, then to the cells
     w_h: Array  # [2B + H, 2B + H]  from the gates and cells to the gates and cells
@@ -20,6 +29,7 @@ class LSTM1997Params(NamedTuple):
     b_cells: Array | None  # [H]
 
 
+@exportable
 class LSTM1997Carry(NamedTuple):
     h: Array  # [..., H]
     c: Array  # [..., H]
@@ -79,15 +89,14 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
                 f'LSTM1997 needs a gradient of "full" or "truncated", got {self.gradient!r}'
             )
         for name in ("input_bias", "output_bias"):
+            check_numbers(self, name)
             bias = getattr(self, name)
-            if isinstance(bias, int | float):
-                continue
-            object.__setattr__(self, name, tuple(bias))
-            if len(bias) != self.blocks:
+            if isinstance(bias, tuple) and len(bias) != self.blocks:
                 raise ValueError(
                     f"LSTM1997 needs one {name} for each of {self.blocks} blocks, got "
                     f"{len(bias)}"
                 )
+        check_number(self, "init_range", above=0)
         check_activation(self.input_activation)
         check_activation(self.output_activation)
 
@@ -119,12 +128,18 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
             gates=zeros(params, batch_shape, 2 * self.blocks),
         )
 
+    def prepare(self, params: LSTM1997Params, xs: Array) -> tuple[LSTM1997Params, Array]:
+        have = params.b_gates is not None, params.b_cells is not None
+        if have != (self.biases != "none", self.biases == "all"):
+            raise ValueError(f"params must have the biases of {self}, got {params}")
+        return params, xs
+
     def project(self, params: LSTM1997Params, x: Array) -> Array:
         u = x @ params.w_x
         if params.b_gates is not None:
-            u = u.at[..., : 2 * self.blocks].add(params.b_gates)
+            u = u.at[..., : 2 * self.blocks].add(across(params.b_gates, u))
         if params.b_cells is not None:
-            u = u.at[..., 2 * self.blocks :].add(params.b_cells)
+            u = u.at[..., 2 * self.blocks :].add(across(params.b_cells, u))
         return u
 
     def mix(self, params: LSTM1997Params, carry: LSTM1997Carry) -> Array:
@@ -150,10 +165,12 @@ class LSTM1997(Cell[LSTM1997Params, LSTM1997Carry]):
         return {"input": i, "output": o}
 
 
+@exportable
 class CarouselParams(NamedTuple):
     w_x: Array  # [D, 2H]  side by side, in the order i, g
 
 
+@exportable
 class CarouselCarry(NamedTuple):
     c: Array  # [..., H]
 
@@ -174,6 +191,10 @@ class Carousel(Cell[CarouselParams, CarouselCarry]):
     input_size: int
     hidden_size: int
     init_range: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "init_range", above=0)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CarouselParams:
         shape = (self.input_size, 2 * self.hidden_size)

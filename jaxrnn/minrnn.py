@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.cell import across, check_number, exportable, widen
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, RealLinearCell, widen
+from jaxrnn.linear import Affine, RealLinearCell
 
 
 def positive(x: Array) -> Array:
@@ -17,6 +18,7 @@ def positive(x: Array) -> Array:
     return jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x))
 
 
+@exportable
 class MinGRUParams(NamedTuple):
     w_x: Array  # [D, 2H]  side by side, in the order z, n
     b: Array  # [2H]
@@ -48,11 +50,12 @@ class MinGRU(RealLinearCell[MinGRUParams]):
         )
 
     def project(self, params: MinGRUParams, x: Array) -> Affine:
-        z, n = jnp.split(widen(x @ params.w_x + params.b), 2, axis=-1)
+        z, n = jnp.split(widen(x @ params.w_x + across(params.b, x)), 2, axis=-1)
         # sigmoid(-z), not 1 - sigmoid(z), which rounds a small 1 - z away.
         return Affine(a=jax.nn.sigmoid(-z), b=jax.nn.sigmoid(z) * positive(n))
 
 
+@exportable
 class MinLSTMParams(NamedTuple):
     w_x: Array  # [D, 3H]  side by side, in the order i, f, n
     b: Array  # [3H]
@@ -77,6 +80,10 @@ class MinLSTM(RealLinearCell[MinLSTMParams]):
     hidden_size: int
     forget_bias: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MinLSTMParams:
         size = self.hidden_size
         return MinLSTMParams(
@@ -85,6 +92,6 @@ class MinLSTM(RealLinearCell[MinLSTMParams]):
         )
 
     def project(self, params: MinLSTMParams, x: Array) -> Affine:
-        i, f, n = jnp.split(widen(x @ params.w_x + params.b), 3, axis=-1)
+        i, f, n = jnp.split(widen(x @ params.w_x + across(params.b, x)), 3, axis=-1)
         keep = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
         return Affine(a=jax.nn.sigmoid(keep), b=jax.nn.sigmoid(-keep) * positive(n))

@@ -8,12 +8,20 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, cast_like, check_size
+from jaxrnn.cell import (
+    Cell,
+    across,
+    cast_like,
+    check_numbers,
+    check_size,
+    exportable,
+    widen,
+)
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import widen
 from jaxrnn.strategies.select import select
 
 
+@exportable
 class MLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  side by side, in the order q, k, v, o; heads within each
     b: Array  # [4H]
@@ -21,12 +29,14 @@ class MLSTMParams(NamedTuple):
     b_gate: Array  # [2 heads]
 
 
+@exportable
 class MLSTMCarry(NamedTuple):
     c: Array  # [..., heads, H / heads, H / heads]  memory, keys by values
     n: Array  # [..., heads, H / heads]  normaliser, the keys alone
     m: Array  # [..., heads]  c and n are the paper's C and n over exp(m)
 
 
+@exportable
 class MLSTMInput(NamedTuple):
     """What of a step needs no past; q, k and v `[..., heads, H / heads]`."""
 
@@ -73,7 +83,11 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
                 f"MLSTM needs heads that divide hidden_size {self.hidden_size}, got "
                 f"{self.heads}"
             )
-        object.__setattr__(self, "forget_bias", tuple(self.forget_bias))
+        check_numbers(self, "forget_bias")
+        if not isinstance(self.forget_bias, tuple) or len(self.forget_bias) != 2:
+            raise ValueError(
+                f"MLSTM needs a forget_bias of (first, last), got {self.forget_bias!r}"
+            )
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MLSTMParams:
         size, heads = self.hidden_size, self.heads
@@ -96,12 +110,9 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
             m=jnp.zeros(shape, dtype),
         )
 
-    def widen(self, carry: MLSTMCarry) -> MLSTMCarry:
-        return jax.tree.map(widen, carry)
-
     def project(self, params: MLSTMParams, x: Array) -> MLSTMInput:
-        q, k, v, o = jnp.split(widen(x @ params.w_x + params.b), 4, axis=-1)
-        i, f = jnp.split(widen(x @ params.w_gate + params.b_gate), 2, axis=-1)
+        q, k, v, o = jnp.split(widen(x @ params.w_x + across(params.b, x)), 4, axis=-1)
+        i, f = jnp.split(widen(x @ params.w_gate + across(params.b_gate, x)), 2, axis=-1)
         by_head = (*x.shape[:-1], self.heads, self.hidden_size // self.heads)
         return MLSTMInput(
             q=q.reshape(by_head),
@@ -150,7 +161,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         log_i, log_f, peak = (jnp.moveaxis(a, 0, -1) for a in (log_i, log_f, peak))
 
         steps = jnp.arange(len(us.q))
-        seen = steps[:, None] >= steps  # [t, s]: does y_t see the input of s?
+        seen = steps[:, None] >= steps[None]  # [t, s]: does y_t see the input of s?
         held = jnp.ones_like(steps, bool)  # [t]: does y_t see the carry?
         if reset is not None:
             segment = jnp.moveaxis(jnp.cumsum(reset, axis=0), 0, -1)[..., None, :]
@@ -159,7 +170,8 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
 
         total = jnp.cumsum(log_f, axis=-1)
         decay = total[..., :, None] - total[..., None, :]
-        kept = jnp.where(held, total + m[..., None], -jnp.inf)
+        seen = across(seen, decay)
+        kept = jnp.where(across(held, total), total + m[..., None], -jnp.inf)
         raised = jnp.where(seen, decay + peak[..., None, :], -jnp.inf)
         m = jnp.maximum(kept, jnp.max(raised, axis=-1))
         weights = jnp.exp(

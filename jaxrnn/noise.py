@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cell import Cell, Recurrence, across, check_number, check_numbers, exportable
 from jaxrnn.connections import Around
 from jaxrnn.slower import Slower
 from jaxrnn.slstm import SLSTM
@@ -29,6 +29,7 @@ def noise_key(key: Array | None) -> Array | None:
     return None if key is None else jax.random.fold_in(key, 2**32 - 1)
 
 
+@exportable
 class ZoneoutParams(NamedTuple):
     cell: Any
     masks: tuple[Array | None, ...] | None  # bool [T, *leaf], one a leaf; True holds
@@ -56,10 +57,7 @@ class Zoneout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.rate, float | int):
-            object.__setattr__(self, "rate", tuple(self.rate))
-        for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
-            _check_rate(self, rate)
+        _check_rates(self)
         for cell in cells_of(self.cell):
             if isinstance(cell, SLSTM | Slower):
                 raise ValueError(
@@ -111,9 +109,6 @@ class Zoneout(Wrapper):
             return super().recur(params, carry, u)
         u, masks = u
         return self._hold(masks, carry, *super().recur(params, carry, u))
-
-    def widen(self, carry: Any) -> Any:
-        return carry  # y is one of its leaves, and y is not wide
 
     def _hold(self, masks: Any, carry: Any, after: Any, y: Array) -> tuple[Any, Array]:
         before = jax.tree.leaves(carry)
@@ -167,6 +162,7 @@ class Zoneout(Wrapper):
         return super().gates(params, carry, u[0], r)
 
 
+@exportable
 class VariationalDropoutParams(NamedTuple):
     cell: Any
     mask: Array | None  # [*batch, H]  0 where dropped, 1 / (1 - rate) where kept
@@ -189,7 +185,8 @@ class VariationalDropout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rate(self, self.rate)
+        check_number(self, "rate")
+        _check_rates(self)
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> VariationalDropoutParams:
         return VariationalDropoutParams(self.cell.init(key, dtype), mask=None)
@@ -221,7 +218,7 @@ class VariationalDropout(Wrapper):
                 f"the noise of {self} was drawn for another batch: its mask is "
                 f"{list(mask.shape)}, h {list(carry.h.shape)}"
             )
-        return super().mix(params, carry._replace(h=carry.h * mask))
+        return super().mix(params, carry._replace(h=carry.h * across(mask, carry.h)))
 
 
 @dataclass(frozen=True)
@@ -239,7 +236,9 @@ class WeightDrop(Around):
     rate: float
 
     def __post_init__(self) -> None:
-        _check_rate(self, self.rate)
+        super().__post_init__()
+        check_number(self, "rate")
+        _check_rates(self)
 
     def with_noise(
         self, params: tuple, key: Array, length: int, batch_shape: tuple[int, ...] = ()
@@ -263,6 +262,11 @@ def _drop(key: Array, rate: float, values: Array) -> Array:
     return jnp.where(kept, values / (1 - rate), jnp.zeros_like(values))
 
 
-def _check_rate(recurrence: Recurrence, rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise ValueError(f"{type(recurrence).__name__} needs rates in [0, 1), got {rate!r}")
+def _check_rates(recurrence: Any) -> None:
+    """Makes the field `rate`, one number or several, plain floats in [0, 1)."""
+    check_numbers(recurrence, "rate")
+    rates = recurrence.rate
+    for rate in rates if isinstance(rates, tuple) else (rates,):
+        if not 0 <= rate < 1:
+            name = type(recurrence).__name__
+            raise ValueError(f"{name} needs rates in [0, 1), got {rate!r}")

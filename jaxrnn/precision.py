@@ -54,6 +54,9 @@ class Precision(Wrapper):
     def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
         return self.cell.prepare(params, _cast(xs, self.products or _dtype(params)))
 
+    def widen(self, carry: Any) -> Any:
+        return self.cell.widen(carry) if self.carry is None else carry
+
     def project(self, params: Any, x: Any) -> Any:
         return self.cell.project(_cast(params, self.products), x)
 

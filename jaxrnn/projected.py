@@ -9,11 +9,12 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import squash
-from jaxrnn.cell import Cell, check_size, zeros
+from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 from jaxrnn.lstm import LSTMCarry
 
 
+@exportable
 class ProjectedLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
     w_h: Array  # [P, 4H]
@@ -44,6 +45,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "projection_size")
+        check_number(self, "forget_bias")
 
     @property
     def output_size(self) -> int:
@@ -71,7 +73,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
         return x @ params.w_x
 
     def mix(self, params: ProjectedLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + params.b
+        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array

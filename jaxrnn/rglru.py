@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import check_size
+from jaxrnn.cell import Cell, across, check_size, exportable, widen, zeros
 from jaxrnn.initial import lecun_normal
-from jaxrnn.linear import Affine, RealLinearCell, widen
+from jaxrnn.linear import Affine, RealLinearCell
 
 # The steepest slope that the square root may have in a derivative.
 STEEPEST = 1000.0
 
 
+@exportable
 class RGLRUParams(NamedTuple):
     w_a: Array  # [heads, H / heads, H / heads]  recurrence gate, one block a head
     b_a: Array  # [H]
@@ -40,9 +41,9 @@ class RGLRU(RealLinearCell[RGLRUParams]):
     gate that keeps everything (a = 1) would make it infinite.
 
     A reset is a fresh start from h = 0, with the first input scaled by sqrt(1 - a^2) like
-    any other; RecurrentGemma feeds the first input of a document unscaled. Raises
-    ValueError for a size below 1, an input size other than the hidden size, or a hidden
-    size that `heads` does not divide.
+    any other; RecurrentGemma feeds the first input of a document unscaled: that is
+    `GemmaRGLRU`. Raises ValueError for a size below 1, an input size other than the
+    hidden size, or a hidden size that `heads` does not divide.
     """
 
     input_size: int
@@ -83,16 +84,85 @@ class RGLRU(RealLinearCell[RGLRUParams]):
         )
 
     def project(self, params: RGLRUParams, x: Array) -> Affine:
-        def gate(w: Array, b: Array) -> Array:
-            parts = x.reshape(*x.shape[:-1], self.heads, -1)
-            mixed = jnp.einsum("...ni,nij->...nj", parts, w)
-            return jax.nn.sigmoid(widen(mixed.reshape(x.shape) + b))
-
-        r, i = gate(params.w_a, params.b_a), gate(params.w_x, params.b_x)
-        log_a = -8.0 * jax.nn.softplus(widen(params.decay)) * r
+        log_a, gated = self.log_a_and_gated(params, x)
         # expm1 keeps what 1 - a^2 would round away where a is close to 1.
         scale = clipped_sqrt(-jnp.expm1(2.0 * log_a))
-        return Affine(a=jnp.exp(log_a), b=scale * i * widen(x))
+        return Affine(a=jnp.exp(log_a), b=scale * gated)
+
+    def log_a_and_gated(self, params: RGLRUParams, x: Array) -> tuple[Array, Array]:
+        """log a and i x of the equations, in float32 or wider."""
+
+        def gate(w: Array, b: Array) -> Array:
+            parts = x.reshape(*x.shape[:-1], *w.shape[:-1])
+            mixed = jnp.einsum("...ni,nij->...nj", parts, w)
+            return jax.nn.sigmoid(widen(mixed.reshape(x.shape) + across(b, x)))
+
+        r, i = gate(params.w_a, params.b_a), gate(params.w_x, params.b_x)
+        log_a = -8.0 * across(jax.nn.softplus(widen(params.decay)), r) * r
+        return log_a, i * widen(x)
+
+
+@exportable
+class GemmaRGLRUCarry(NamedTuple):
+    h: Array  # [..., H]
+    seen: Array  # [...] int32  0 before the first input of a sequence, then 1
+
+
+@dataclass(frozen=True)
+class GemmaRGLRU(Cell[RGLRUParams, GemmaRGLRUCarry]):
+    """RG-LRU with an unscaled first input, as in RecurrentGemma (Botev et al. 2024).
+
+        h' = i x                               at the first input of a sequence
+           = a h + sqrt(1 - a^2) (i x)         at the others                   y = h'
+
+    Gates, shapes, parameters and errors are those of `RGLRU`. What comes first only the
+    carry knows, so a step is no function a h + b and `associative` does not serve it.
+    """
+
+    input_size: int
+    hidden_size: int
+    heads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size(self, "heads")
+        self.scaled  # noqa: B018  for what it refuses
+
+    @property
+    def scaled(self) -> RGLRU:
+        """The cell that scales every input."""
+        return RGLRU(self.input_size, self.hidden_size, self.heads)
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> RGLRUParams:
+        return self.scaled.init(key, dtype)
+
+    def initial_carry(
+        self, params: RGLRUParams, batch_shape: tuple[int, ...] = ()
+    ) -> GemmaRGLRUCarry:
+        return GemmaRGLRUCarry(
+            h=zeros(params, batch_shape, self.hidden_size),
+            seen=jnp.zeros(batch_shape, jnp.int32),
+        )
+
+    def widen(self, carry: GemmaRGLRUCarry) -> GemmaRGLRUCarry:
+        return carry._replace(h=widen(carry.h))
+
+    def project(self, params: RGLRUParams, x: Array) -> Affine:
+        _, gated = self.scaled.log_a_and_gated(params, x)
+        return self.scaled.project(params, x)._replace(rest=gated)
+
+    def recur(
+        self, params: RGLRUParams, carry: GemmaRGLRUCarry, u: Affine
+    ) -> tuple[GemmaRGLRUCarry, Array]:
+        later = u.a * widen(carry.h) + u.b
+        h = jnp.where((carry.seen == 0)[..., None], u.rest, later)
+        after = GemmaRGLRUCarry(h.astype(carry.h.dtype), jnp.ones_like(carry.seen))
+        return after, h.astype(params.b_a.dtype)
+
+    def gates(
+        self, params: RGLRUParams, carry: GemmaRGLRUCarry, u: Affine, r: None
+    ) -> dict[str, Array]:
+        return {"forget": u.a}
 
 
 @jax.custom_jvp

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, check_size
+from jaxrnn.cell import Cell, check_size, exportable
 from jaxrnn.strategies.select import select
 from jaxrnn.wrapper import Wrapper
 
 
+@exportable
 class SlowerParams(NamedTuple):
     cell: Any
 
 
+@exportable
 class SlowerCarry(NamedTuple):
     cell: Any
     y: Array  # [..., output_size]  what the cell gave when it last moved
@@ -58,7 +60,9 @@ class Slower(Wrapper):
         )
 
     def widen(self, carry: SlowerCarry) -> SlowerCarry:
-        return carry._replace(cell=self.cell.widen(carry.cell))
+        inner = self.cell.widen(carry.cell)
+        real = jax.tree.leaves(inner)[0].real.dtype
+        return carry._replace(cell=inner, y=carry.y.astype(real))
 
     def mix(self, params: SlowerParams, carry: SlowerCarry) -> Any:
         return super().mix(params, carry.cell)

@@ -9,16 +9,18 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import sigmoid, squash
-from jaxrnn.cell import Cell, check_size, zeros
+from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
 from jaxrnn.initial import lecun_normal, orthogonal
 
 
+@exportable
 class SLSTMParams(NamedTuple):
     w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
     w_h: Array  # [N, H/N, 4H/N]  one block a head, its gates in the same order
     b: Array  # [4H]
 
 
+@exportable
 class SLSTMCarry(NamedTuple):
     h: Array  # [..., H]
     c: Array  # [..., H]  the cell, in units of exp(m)
@@ -57,6 +59,7 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "heads")
+        check_number(self, "forget_bias")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"SLSTM needs heads that divide hidden_size {self.hidden_size}, got "
@@ -97,7 +100,7 @@ class SLSTM(Cell[SLSTMParams, SLSTMCarry]):
         r = jnp.einsum("...nd,ndk->...nk", h, params.w_h)
         # From a head's gates side by side to a gate's heads side by side.
         r = jnp.swapaxes(r.reshape(*batch_shape, heads, 4, head_size), -3, -2)
-        return r.reshape(*batch_shape, 4 * self.hidden_size) + params.b
+        return r.reshape(*batch_shape, 4 * self.hidden_size) + across(params.b, carry.h)
 
     def gate(
         self, params: SLSTMParams, carry: SLSTMCarry, u: Array, r: Array

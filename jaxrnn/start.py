@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.wrapper import Wrapper
 
 
+@exportable
 class LearnedStartParams(NamedTuple):
     cell: Any
     start: Any  # the first carry, without batch axes; None in place of what counts steps

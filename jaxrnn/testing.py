@@ -6,11 +6,13 @@
         check_cell(MyCell(3, 4))
 
 A law is a function of a recurrence that raises AssertionError with one sentence: which
-law broke, for whom, and by how much. Sizes are tiny. Laws about derivatives, masks and
+law broke, for whom, by how much, and what is likely to blame: its docstring. Sizes are
+tiny. Laws about derivatives, masks and
 strategies run in float64, where a difference is a mistake and not rounding.
 """
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial, wraps
 from itertools import product
@@ -22,7 +24,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence
+from jaxrnn.cell import Cell, Composition, Recurrence, cast_like
 from jaxrnn.unroll import STRATEGIES, unroll
 
 T, B = 6, 3
@@ -36,17 +38,21 @@ RESET: Any = np.array([[0, 0, 1, 0, 1, 0], [1, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0
 COMBINATIONS: Any = tuple(product((None, MASK), (None, RESET), (False, True)))
 
 
-def check_cell(recurrence: Recurrence) -> None:
-    """Puts a cell or a composition through every law, within seconds.
+def check_cell(recurrence: Recurrence, *, progress: bool = True) -> None:
+    """Puts a cell or a composition through every law, within a minute.
 
-    Laws about single steps and about causality pass over a recurrence that cannot step.
-    Raises AssertionError with one sentence for each broken law, ValueError for what is
-    not a recurrence.
+    With `progress`, standard error tells which law is being tried. Laws about single
+    steps and about causality pass over a recurrence that cannot step. Raises
+    AssertionError with one sentence for each broken law, ValueError for what is not a
+    recurrence.
     """
     if not isinstance(recurrence, Recurrence):
         raise ValueError(f"check_cell takes a Cell or a Composition, got {recurrence!r}")
     broken = []
-    for law in LAWS:
+    for number, law in enumerate(LAWS, 1):
+        if progress:
+            what = f"{number} of {len(LAWS)}, {_words(law)}"
+            print(f"{type(recurrence).__name__}: law {what}", file=sys.stderr, flush=True)
         try:
             law(recurrence)
         except AssertionError as error:
@@ -74,7 +80,8 @@ def steps(recurrence: Recurrence) -> bool:
 
 
 def _law(number: int) -> Callable:
-    """Makes whatever a law raises say which law it is, in the words of its name."""
+    """Makes whatever a law raises say which law it is, in the words of its name, and what
+    is likely to blame."""
 
     def name(law: Callable[[Recurrence], None]) -> Callable[[Recurrence], None]:
         @wraps(law)
@@ -85,9 +92,9 @@ def _law(number: int) -> Callable:
                 why = str(error).partition("\n")[0]
                 if not isinstance(error, AssertionError):
                     why = f"it raised {type(error).__name__}: {why}"
-                words = law.__name__.replace("_", " ")
+                blame = " ".join((law.__doc__ or "").split())
                 raise AssertionError(
-                    f"{recurrence} breaks law {number}, {words}: {why}"
+                    f"{recurrence} breaks law {number}, {_words(law)}: {why}; {blame}"
                 ) from error
 
         return checked
@@ -95,8 +102,13 @@ def _law(number: int) -> Callable:
     return name
 
 
+def _words(law: Callable) -> str:
+    return law.__name__.replace("_", " ")
+
+
 @_law(1)
 def unroll_is_a_loop_of_step(recurrence: Recurrence) -> None:
+    """likely `project` mixes time steps, or `step` is not `recur` after `project`"""
     if not steps(recurrence):
         return
     params, carry, xs = example(recurrence)
@@ -109,6 +121,7 @@ def unroll_is_a_loop_of_step(recurrence: Recurrence) -> None:
 
 @_law(2)
 def unroll_can_stop_and_resume(recurrence: Recurrence) -> None:
+    """likely the carry lacks something that the next step needs"""
     if not steps(recurrence):
         return
     params, carry, xs = example(recurrence)
@@ -124,6 +137,8 @@ def unroll_can_stop_and_resume(recurrence: Recurrence) -> None:
 
 @_law(3)
 def batch_axes_agree_with_vmap(recurrence: Recurrence) -> None:
+    """likely an axis is counted from the front (0, 1) instead of the end (-1), or a sum
+    or mean goes over the batch"""
     params, carry, xs = example(recurrence, batch_shape=(2, B))
     mask, reset = np.stack([MASK, RESET], axis=1), np.stack([RESET, MASK], axis=1)
 
@@ -139,6 +154,9 @@ def batch_axes_agree_with_vmap(recurrence: Recurrence) -> None:
 
 @_law(4)
 def shapes_and_dtypes_are_the_documented_ones(recurrence: Recurrence) -> None:
+    """likely `initial_carry` leaves out `batch_shape` or the parameters' dtype, or
+    `output_size` is another"""
+
     def shapes(dtype: DTypeLike, batch: tuple[int, ...], key: Array) -> Any:
         params = recurrence.init(key, dtype)
         xs = jnp.zeros((T, *batch, recurrence.input_size), dtype)
@@ -167,6 +185,8 @@ def shapes_and_dtypes_are_the_documented_ones(recurrence: Recurrence) -> None:
 
 @_law(5)
 def gradients_agree_with_finite_differences(recurrence: Recurrence) -> None:
+    """likely a `stop_gradient`, a derivative written by hand, or a function with a
+    corner"""
     with jax.enable_x64(True):
         inputs = example(recurrence, dtype=jnp.float64)
         run = partial(_value_and_gradients, recurrence, "auto", None, False)
@@ -190,6 +210,7 @@ def gradients_agree_with_finite_differences(recurrence: Recurrence) -> None:
 
 @_law(6)
 def no_output_depends_on_later_inputs(recurrence: Recurrence) -> None:
+    """likely `project` takes a sum, mean or cumulative product over time"""
     if not steps(recurrence):
         return
     params, carry, xs = example(recurrence)
@@ -203,6 +224,7 @@ def no_output_depends_on_later_inputs(recurrence: Recurrence) -> None:
 
 @_law(7)
 def an_equal_recurrence_does_not_retrace(recurrence: Recurrence) -> None:
+    """likely it is not a frozen dataclass that compares by value, or holds an array"""
     traced = []
 
     def run(recurrence: Recurrence, params: Any, xs: Array) -> Any:
@@ -218,6 +240,8 @@ def an_equal_recurrence_does_not_retrace(recurrence: Recurrence) -> None:
 
 @_law(8)
 def bfloat16_in_bfloat16_out(recurrence: Recurrence) -> None:
+    """likely a constant or a NumPy array is float32 where the parameters are not: give
+    it their dtype"""
     wide = example(recurrence)
     narrow = example(recurrence, dtype=jnp.bfloat16)
     # Strict: where bfloat16 meets float32 unasked, JAX raises instead of widening.
@@ -231,6 +255,8 @@ def bfloat16_in_bfloat16_out(recurrence: Recurrence) -> None:
 
 @_law(9)
 def masks_resets_and_reverse_are_a_loop_over_rows(recurrence: Recurrence) -> None:
+    """likely rows of the batch see one another, or `initial_carry` is not a pure
+    function of the params"""
     with jax.enable_x64(True):
         params, carry, xs = example(recurrence, dtype=jnp.float64)
         for mask, reset, reverse in COMBINATIONS:
@@ -249,6 +275,8 @@ def masks_resets_and_reverse_are_a_loop_over_rows(recurrence: Recurrence) -> Non
 
 @_law(10)
 def all_strategies_agree(recurrence: Recurrence) -> None:
+    """likely `gate` or `mix` depends on more than its arguments, or has a derivative of
+    its own"""
     with jax.enable_x64(True):
         params, carry, xs = example(recurrence, dtype=jnp.float64)
         for mask, reset, reverse in COMBINATIONS:
@@ -308,7 +336,10 @@ def example(
             return leaf
         return leaf + jnp.asarray(0.1 * random.normal(size=leaf.shape), leaf.dtype)
 
-    params = jax.tree.map(noisy, recurrence.init(jax.random.key(0), dtype))
+    # Drawn once in float32: a dtype may draw other numbers, which is init's affair.
+    drawn = recurrence.init(jax.random.key(0))
+    types = jax.eval_shape(lambda: recurrence.init(jax.random.key(0), dtype))
+    params = jax.tree.map(noisy, cast_like(drawn, types))
     shape = (T, *batch_shape, recurrence.input_size)
     before, xs = (jnp.asarray(random.normal(size=shape), dtype) for _ in range(2))
     carry, _ = unroll(recurrence, params, before, strategy="scan")

@@ -2,15 +2,18 @@
 
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
-from jaxrnn.strategies import associative, chunkwise, fused, scan
+from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across, cast_like
+from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params, check_xs
+from jaxrnn.strategies import associative, carries, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
+from jaxrnn.strategies.placement import place
 from jaxrnn.strategies.select import select
 
 # In the order of preference of "auto".
@@ -21,22 +24,50 @@ STRATEGIES = {
     "scan": scan,
 }
 
+LOOPS = STRATEGIES | {"carries": carries}
+
 # What "auto" passes over on a platform although it could serve, and why.
 PASSED_OVER = {("associative", "cpu"): "on a CPU one loop over time is faster"}
 
 
+@overload
 def unroll(
     recurrence: Recurrence[Params, Carry],
     params: Params,
     xs: Array,
     carry: Carry | None = None,
     *,
+    return_carries: Literal[True],
+    **options: Any,
+) -> tuple[Carry, Array, Carry]: ...
+
+
+@overload
+def unroll(
+    recurrence: Recurrence[Params, Carry],
+    params: Params,
+    xs: Array,
+    carry: Carry | None = None,
+    *,
+    return_carries: Literal[False] = False,
+    **options: Any,
+) -> tuple[Carry, Array]: ...
+
+
+def unroll(
+    recurrence: Recurrence[Any, Any],
+    params: Any,
+    xs: Array,
+    carry: Any = None,
+    *,
     mask: Array | None = None,
     reset: Array | None = None,
     reverse: bool = False,
     strategy: str = "auto",
     checkpoint_every: int | None = None,
-) -> tuple[Carry, Array]:
+    start: Any = None,
+    return_carries: bool = False,
+) -> Any:
     """Runs `recurrence` over the leading axis of `xs`.
 
     Without masks and resets it equals
@@ -64,25 +95,54 @@ def unroll(
         of time, each in parallel) or "auto"; `explain` tells what "auto" takes and why.
     checkpoint_every: keep one carry every so many steps for the derivative and
         recompute between; memory O(T / k + k) instead of O(T).
+    start: the carry of a fresh sequence, in place of the initial carry: what a reset
+        starts from, and the first step where `carry` is None.
+    return_carries: give (carry, ys, carries) with the carry after each step, of leaves
+        `[T, ...]`; a masked step holds it. By "scan" alone, without `checkpoint_every`.
 
     Raises ValueError if a shape, a dtype or the strategy does not fit.
     """
-    xs = jnp.asarray(xs)
-    mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
-    batch_shape = _check_inputs(recurrence, xs, mask, reset, checkpoint_every)
-    if carry is None:
-        carry = recurrence.initial_carry(params, batch_shape)
+    if not isinstance(recurrence, Recurrence):
+        raise ValueError(f"a recurrence is a Cell or a Composition, got {recurrence!r}")
+    params = as_params(recurrence, params)
+    xs = as_numbers(params, xs, "xs")
+    mask = None if mask is None else as_array(mask, "mask")
+    reset = None if reset is None else as_array(reset, "reset")
+    if not isinstance(reverse, bool | np.bool_):
+        raise ValueError(f"reverse must be True or False, got {reverse!r}")
+    batch_shape = check_xs(recurrence, xs, mask, reset, checkpoint_every)
+    if return_carries:
+        carries.check_keeps(strategy, checkpoint_every)
+    if start is not None:
+        start = as_carry(recurrence, params, start, batch_shape)
+    if carry is not None:
+        carry = as_carry(recurrence, params, carry, batch_shape)
+    elif start is not None:
+        carry = start
     else:
-        _check_carry(recurrence, params, carry, batch_shape)
+        carry = recurrence.initial_carry(params, batch_shape)
     # Padding may hold anything, NaN included: neither value nor gradient may see it.
     xs = select(mask, xs, jnp.zeros_like(xs))
 
     def run(part: Recurrence, params: Any, carry: Any, xs: Array, reverse: bool):
         if isinstance(part, Cell):
-            name, _ = _choose(part, strategy)
-            return _cell_over_time(
-                part, params, carry, xs, mask, reset, reverse, name, checkpoint_every
+            name = _serving(part, strategy, start is not None)
+            carry, start_of_part = carry
+            if return_carries:
+                name = "carries"
+            carry, ys = _cell_over_time(
+                part,
+                params,
+                carry,
+                start_of_part,
+                xs,
+                mask,
+                reset,
+                reverse,
+                name,
+                checkpoint_every,
             )
+            return (carries.Kept(carry, reverse) if return_carries else carry), ys
 
         def run_part(inner, params, carry, xs, against: bool = False):
             return run(inner, params, carry, xs, reverse != against)
@@ -90,7 +150,11 @@ def unroll(
         carry, ys = _composition(part).over_time(run_part, params, carry, xs)
         return carry, select(mask, ys, jnp.zeros_like(ys))
 
-    return run(recurrence, params, carry, xs, reverse)
+    last, ys = run(recurrence, params, _with_start(recurrence, carry, start), xs, reverse)
+    if not return_carries:
+        return last, ys
+    kept = partial(jax.tree.map, is_leaf=lambda part: isinstance(part, carries.Kept))
+    return kept(carries.Kept.last, last), ys, kept(lambda part: part.carries, last)
 
 
 def explain(
@@ -111,15 +175,39 @@ def explain(
 
 def length_mask(lengths: Array, length: int) -> Array:
     """The mask `[T, ...]` of sequences of `lengths` `[...]`, padded to T = `length`."""
-    lengths = jnp.asarray(lengths)
+    lengths = as_array(lengths, "lengths")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+    length = as_length(length)
     times = jnp.arange(length).reshape((length,) + (1,) * lengths.ndim)
-    return times < lengths
+    return times < across(lengths, times)
 
 
 def _composition(recurrence: Recurrence) -> Composition:
     if isinstance(recurrence, Composition):
         return recurrence
     raise ValueError(f"a recurrence is a Cell or a Composition, got {recurrence!r}")
+
+
+def _with_start(recurrence: Recurrence, carry: Any, start: Any) -> Any:
+    """The carry of each cell, paired with what a reset of it starts from."""
+    if isinstance(recurrence, Cell):
+        return carry, start
+    parts = _composition(recurrence).parts
+    starts = (None,) * len(parts) if start is None else start
+    return tuple(map(_with_start, parts, carry, starts))
+
+
+def _serving(cell: Cell, strategy: str, starts: bool) -> str:
+    """The name of the strategy that runs `cell`, from a start of its own or not."""
+    name, _ = _choose(cell, strategy)
+    if name != "chunkwise" or not starts:
+        return name
+    if strategy == "auto":
+        return "scan"
+    raise ValueError(
+        f"strategy {strategy!r} resets to the initial carry: with start take 'scan'"
+    )
 
 
 def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
@@ -135,7 +223,7 @@ def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
                 refusals.append(f"{name} would serve it too ({unwise})")
             else:
                 refusals.append(f"{name} cannot serve it ({why_not})")
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(
             f"unknown strategy {strategy!r}; known: auto, {', '.join(STRATEGIES)}"
         )
@@ -150,55 +238,29 @@ def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
 # Compiled here, so that a call outside of any jit is compiled once for equal cells.
 @partial(jax.jit, static_argnames=("cell", "reverse", "strategy", "checkpoint_every"))
 def _cell_over_time(
-    cell, params, carry, xs, mask, reset, reverse, strategy, checkpoint_every
+    cell, params, carry, start, xs, mask, reset, reverse, strategy, checkpoint_every
 ):
-    start = cell.initial_carry(params, xs.shape[1:-1])
+    if start is None:
+        start = cell.initial_carry(params, xs.shape[1:-1])
+    start, carry = place((start, carry), xs, params, carry, mask, reset)
     params, inputs = cell.prepare(params, xs)
     _check_dtype(cell, params, carry, inputs)
     if reset is not None and reverse:
         # The carry starts anew where, seen forward in time, a sequence ends.
         reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
-    def run(carry, per_step):
-        inputs, mask, reset = per_step
-        return STRATEGIES[strategy].over_time(
+    def run(shared, carry, per_step):
+        (params, start), (inputs, mask, reset) = shared, per_step
+        return LOOPS[strategy].over_time(
             cell, params, start, carry, inputs, mask, reset, reverse
         )
 
-    start, wide, per_step = cell.widen(start), cell.widen(carry), (inputs, mask, reset)
+    shared, wide, per_step = (params, start), cell.widen(carry), (inputs, mask, reset)
     if checkpoint_every is None:
-        last, ys = run(wide, per_step)
+        last, ys = run(shared, wide, per_step)
     else:
-        last, ys = in_segments(run, checkpoint_every, wide, per_step, reverse)
+        last, ys = in_segments(run, checkpoint_every, shared, wide, per_step, reverse)
     return cast_like(last, carry), ys
-
-
-def _check_inputs(
-    recurrence: Recurrence,
-    xs: Array,
-    mask: Array | None,
-    reset: Array | None,
-    checkpoint_every: int | None,
-) -> tuple[int, ...]:
-    """Returns the batch shape."""
-    if xs.ndim < 2 or xs.shape[0] == 0 or xs.shape[-1] != recurrence.input_size:
-        raise ValueError(
-            f"xs must be [T, ..., {recurrence.input_size}] with T of 1 or more for "
-            f"{recurrence}, got shape {list(xs.shape)}"
-        )
-    for name, flags in (("mask", mask), ("reset", reset)):
-        if flags is None:
-            continue
-        if flags.dtype != bool:
-            raise ValueError(f"{name} must be bool, got {flags.dtype}")
-        if flags.shape != xs.shape[:-1]:
-            raise ValueError(
-                f"{name} must be [T, ...] = {list(xs.shape[:-1])} for xs of shape "
-                f"{list(xs.shape)}, got {list(flags.shape)}"
-            )
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be 1 or more, got {checkpoint_every}")
-    return xs.shape[1:-1]
 
 
 def _check_dtype(cell: Cell, params: Any, carry: Any, inputs: Any) -> None:
@@ -232,22 +294,3 @@ def _keeps_dtypes(cell: Cell, params: Any, carry: Any, inputs: Any) -> bool:
     except jax.dtypes.TypePromotionError:
         return False
     return jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, carry)
-
-
-def _check_carry(
-    recurrence: Recurrence, params: Any, carry: Any, batch_shape: tuple[int, ...]
-) -> None:
-    wanted = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch_shape), params)
-    if jax.tree.structure(carry) != jax.tree.structure(wanted):
-        raise ValueError(
-            f"carry must be {jax.tree.structure(wanted)} for {recurrence}, "
-            f"got {jax.tree.structure(carry)}"
-        )
-    for (path, want), got in zip(
-        jax.tree.leaves_with_path(wanted), jax.tree.leaves(carry), strict=True
-    ):
-        if jnp.shape(got) != want.shape or jnp.result_type(got) != want.dtype:
-            raise ValueError(
-                f"carry{jax.tree_util.keystr(path)} must be {want.dtype}"
-                f"{list(want.shape)}, got {jnp.result_type(got)}{list(jnp.shape(got))}"
-            )

@@ -1,5 +1,7 @@
 """Diagnostics against values by hand, explicit loops, and the derivatives of cells."""
 
+import gc
+import weakref
 from functools import partial
 
 import jax
@@ -122,11 +124,25 @@ def test_without_a_loss_it_is_the_jacobian_of_the_last_output():
     np.testing.assert_allclose(got[T - 1, 1], wanted, rtol=1e-5)
 
 
+def test_a_loss_and_its_arrays_are_let_go():
+    cell, target = GRU(D, 2), draw(T, 2)
+    kept = weakref.ref(target)
+    gradient_by_lag(
+        cell, drawn_params(cell), draw(T, D), lambda ys, t=target: jnp.sum((ys - t) ** 2)
+    )
+    del target
+    gc.collect()
+    assert kept() is None
+
+
 def test_the_jacobian_of_more_outputs_takes_no_more_loops():
     def loops(size):
         cell = GRU(D, size)
         params = jax.eval_shape(cell.init, jax.random.key(0))
-        compiled = gradient_by_lag.lower(cell, params, jnp.ones((T, D))).compile()
+        lowered = jax.jit(gradient_by_lag, static_argnums=0).lower(
+            cell, params, jnp.ones((T, D))
+        )
+        compiled = lowered.compile()
         return compiled.as_text().count(" while(")
 
     assert loops(4) == loops(2) > 0

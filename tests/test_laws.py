@@ -13,7 +13,7 @@ from jax import Array
 from recurrences import RECURRENCES
 
 from jaxrnn import LSTM, Bidirectional, Elman, Stack, unroll
-from jaxrnn.elman import ElmanCarry
+from jaxrnn.elman import ElmanCarry, ElmanParams
 from jaxrnn.testing import LAWS, check_cell, steps
 
 
@@ -73,7 +73,7 @@ class Counting(Elman):
 
 
 def test_a_carry_may_hold_integers_and_none():
-    check_cell(Counting(3, 4))
+    check_cell(Counting(3, 4), progress=False)
 
 
 # Broken in one way each: what an author may get wrong.
@@ -181,7 +181,28 @@ def test_check_cell_names_every_broken_law_by_how_much():
         check_cell(StepsDifferently(3, 4))
     first, second = str(raised.value).splitlines()
     assert "breaks law 1" in first and "off by" in first
+    assert "likely `project` mixes time steps" in first
     assert "breaks law 9" in second and "tolerance" in second
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawsInItsDtype(Elman):
+    def init(self, key, dtype=jnp.float32):
+        keys = jax.random.split(key)
+        shapes = (self.input_size, self.hidden_size), (self.hidden_size, self.hidden_size)
+        drawn = (jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=True))
+        return ElmanParams(*(0.5 * w for w in drawn), jnp.zeros(self.hidden_size, dtype))
+
+
+def test_a_cell_is_judged_by_what_it_computes_and_law_by_law(capsys):
+    check_cell(DrawsInItsDtype(3, 4))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(LAWS)
+    assert told[0].startswith("DrawsInItsDtype: law 1 of ") and "loop of step" in told[0]
+
+
+def test_every_law_names_its_likely_cause():
+    assert all(law.__doc__ and law.__doc__.startswith("likely ") for law in LAWS)
 
 
 def test_check_cell_takes_nothing_but_a_recurrence():

@@ -12,6 +12,7 @@ from jaxrnn import (
     LSTM,
     MLSTM,
     RGLRU,
+    GemmaRGLRU,
     LearnedStart,
     MinGRU,
     MinLSTM,
@@ -280,6 +281,31 @@ def test_rglru_starts_on_the_ring_between_0_9_and_0_999():
 def test_rglru_clips_the_slope_of_its_square_root():
     slopes = jax.vmap(jax.grad(clipped_sqrt))(jnp.array([0.0, 1e-9, 0.25]))
     np.testing.assert_allclose(slopes, [1000.0, 1000.0, 1.0], rtol=1e-5)
+
+
+def test_gemma_rglru_takes_the_first_input_of_a_sequence_as_it_is():
+    cell = GemmaRGLRU(4, 4, heads=2)
+    params, xs = noisy_params(cell), inputs(cell, 5)
+    reset = jnp.zeros(xs.shape[:2], bool).at[3, 1].set(True)
+    mask = jnp.ones(xs.shape[:2], bool).at[0, 0].set(False)
+    _, ys = unroll(cell, params, xs, mask=mask, reset=reset)
+
+    def sigmoid(z):
+        return 1 / (1 + np.exp(-z))
+
+    def gate(x, w, b):
+        blocks = [x[2 * n : 2 * n + 2] @ w[n] for n in range(2)]
+        return sigmoid(np.concatenate(blocks) + b)
+
+    w = jax.tree.map(np.asarray, params)
+    for row, firsts in enumerate(({1}, {0, 3})):
+        h = np.zeros(4)
+        for t in range(1 - row, 5):
+            x = np.asarray(xs[t, row])
+            r, i = gate(x, w.w_a, w.b_a), gate(x, w.w_x, w.b_x)
+            a = np.exp(-8 * np.log1p(np.exp(w.decay)) * r)
+            h = i * x if t in firsts else a * h + np.sqrt(1 - a**2) * (i * x)
+            np.testing.assert_allclose(ys[t, row], h, atol=1e-5)
 
 
 def test_lru_starts_in_its_ring_with_inputs_scaled_to_it():

@@ -38,8 +38,9 @@ def make_learn(
         return jnp.mean(results.loss), jax.tree.map(lambda a: a[0], results)
 
     def descend(weights: Any, opt_state: Any, gradients: Any):
-        updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
-        return optax.apply_updates(weights, updates), opt_state
+        with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+            updates, opt_state = optimiser.transform.update(gradients, opt_state, weights)
+            return optax.apply_updates(weights, updates), opt_state
 
     def at_each_step(weights: Any, opt_state: Any, key: Array, trial: Array, n: Array):
         """A sequence is answered as the weights move."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import jaxrnn
+from jaxrnn.cell import across
 from jaxrnn.initial import uniform
 
 
@@ -37,9 +38,10 @@ class Network:
         cell_key, key = jax.random.split(key)
         rows = self.cell.output_size + self.sees_inputs * self.cell.input_size
         shape = (rows, self.output_size)
+        dtype = jnp.result_type(float)  # that of the sequences, with 64 bits or 32
         return NetworkParams(
-            cell=self.cell.init(cell_key),
-            w=uniform(key, shape, -self.init_range, self.init_range, jnp.float32),
+            cell=self.cell.init(cell_key, dtype),
+            w=uniform(key, shape, -self.init_range, self.init_range, dtype),
             b=jnp.zeros(self.output_size) if self.bias else None,
         )
 
@@ -58,4 +60,4 @@ class Network:
         if self.sees_inputs:
             y = jnp.concatenate([y, x], axis=-1)
         z = y @ params.w
-        return z if params.b is None else z + params.b
+        return z if params.b is None else z + across(params.b, z)

@@ -213,11 +213,12 @@ def make_train_step(
         return state, jax.tree.map(lambda a: jnp.mean(a, axis=0), results)
 
     def rest(state: TrainState) -> tuple[TrainState, Result]:
-        nothing = jnp.zeros(config.trials)
-        return state, Result(nothing, nothing, nothing)
+        _, results = jax.eval_shape(learn_on, state)
+        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), results)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        rate = jnp.asarray(optimiser.schedule(state.step))
+        with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+            rate = jnp.asarray(optimiser.schedule(state.step))
         learning = jnp.any(state.params.needed < 0)
         state, results = jax.lax.cond(learning, learn_on, rest, state)
         unsolved = state.params.needed < 0

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Recurrence
+from jaxrnn.cell import Recurrence, across
 from jaxrnn.strategies.select import select
 from jaxrnn.unroll import unroll
 
@@ -81,7 +81,6 @@ def state_norms(
     return jax.tree.map(lambda leaf: jnp.sqrt(_squares([leaf], xs.ndim - 1)), leaving)
 
 
-@partial(jax.jit, static_argnames=("recurrence", "loss"))
 def gradient_by_lag(
     recurrence: Recurrence,
     params: Any,
@@ -102,30 +101,49 @@ def gradient_by_lag(
     last valid output of each row takes its place and the norm is the Frobenius norm of
     the Jacobian d y / d carry. The other arguments and errors are those of `walk`.
     """
+    ys_bar = None
+    if loss is not None:
+        # The loss stays out of what is compiled, whose cache would keep its arrays.
+        ys_bar = jax.grad(loss)(
+            walk(recurrence, params, xs, carry, mask=mask, reset=reset).ys
+        )
+    return _norms_by_lag(recurrence, params, xs, ys_bar, carry, mask, reset)
+
+
+@partial(jax.jit, static_argnames="recurrence")
+def _norms_by_lag(
+    recurrence: Recurrence,
+    params: Any,
+    xs: Array,
+    ys_bar: Array | None,
+    carry: Any,
+    mask: Array | None,
+    reset: Array | None,
+) -> Array:
+    """`gradient_by_lag` from the loss's gradient by the outputs on."""
     passed = walk(recurrence, params, xs, carry, mask=mask, reset=reset)
     valid = jnp.ones(xs.shape[:-1], bool) if mask is None else mask
     lags = jnp.cumsum(valid[::-1].astype(jnp.int32), axis=0)[::-1] - 1
 
-    def measured(push: Any) -> Array:
-        pushed = walk(recurrence, params, xs, carry, mask=mask, reset=reset, push=push)
-        return pushed.ys if loss is None else loss(pushed.ys)
+    def pushed(push: Any) -> Array:
+        return walk(recurrence, params, xs, carry, mask=mask, reset=reset, push=push).ys
 
-    value, pull = jax.vjp(measured, jax.tree.map(jnp.zeros_like, passed.entering))
+    ys, pull = jax.vjp(pushed, jax.tree.map(jnp.zeros_like, passed.entering))
 
-    def reached(seed: Array) -> Array:
-        leaves = jax.tree.leaves(pull(seed))
+    def reached(ys_bar: Array) -> Array:
+        leaves = jax.tree.leaves(pull(ys_bar))
         # Leaves that count steps have no derivative.
         return _squares([leaf for leaf in leaves if _differentiable(leaf)], xs.ndim - 1)
 
-    if loss is None:
+    if ys_bar is None:
         last = (valid & (lags == 0))[..., None]
         squares = jax.lax.map(
-            lambda unit: reached(jnp.where(last, unit, jnp.zeros_like(value))),
-            jnp.eye(recurrence.output_size, dtype=value.dtype),
+            lambda unit: reached(jnp.where(last, across(unit, ys), jnp.zeros_like(ys))),
+            jnp.eye(recurrence.output_size, dtype=ys.dtype),
             batch_size=OUTPUTS_AT_ONCE,
         ).sum(axis=0)
     else:
-        squares = reached(jnp.ones_like(value))
+        squares = reached(ys_bar)
     return _by_lag(jnp.sqrt(squares), lags, valid)
 
 

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, Run, zeros
+from jaxrnn.cell import Cell, Composition, Recurrence, Run, across, exportable, zeros
 from jaxrnn.initial import lecun_normal
 from jaxrnn.strategies.select import select
 
 
+@exportable
 class Memory(NamedTuple):
     """What is read from, S entries for each row of the batch."""
 
@@ -63,7 +64,8 @@ class Attention(abc.ABC):
 
     def weights(self, params: Any, memory: Memory, query: Array) -> Array:
         """`[..., S]`, with a sum of 1."""
-        return jax.nn.softmax(self.scores(params, memory.keys, query) + memory.bias)
+        scores = self.scores(params, memory.keys, query)
+        return jax.nn.softmax(scores + across(memory.bias, scores))
 
     def read(self, params: Any, memory: Memory, query: Array) -> Array:
         """The context `[..., M]`."""
@@ -71,6 +73,7 @@ class Attention(abc.ABC):
         return jnp.einsum("...s,...sm->...m", weights, memory.values)
 
 
+@exportable
 class AdditiveParams(NamedTuple):
     w_q: Array  # [Q, A]
     w_m: Array  # [M, A]
@@ -97,12 +100,14 @@ class Additive(Attention):
         )
 
     def keys(self, params: AdditiveParams, values: Array) -> Array:
-        return values @ params.w_m + params.b
+        return values @ params.w_m + across(params.b, values)
 
     def scores(self, params: AdditiveParams, keys: Array, query: Array) -> Array:
-        return jnp.tanh((query @ params.w_q)[..., None, :] + keys) @ params.v
+        asked = (query @ params.w_q)[..., None, :]
+        return jnp.tanh(asked + across(keys, asked)) @ params.v
 
 
+@exportable
 class MultiplicativeParams(NamedTuple):
     w: Array  # [M, Q]
 
@@ -140,6 +145,7 @@ class Whole(Attention):
         return jnp.zeros(keys.shape[:-1], keys.dtype)
 
 
+@exportable
 class AttendingParams(NamedTuple):
     cell: Any
     attention: Any
@@ -211,6 +217,7 @@ class Attending(Recurrence[Any, Any]):
         return self.attention.read(attention, memory, query)
 
 
+@exportable
 class AttendBeforeCarry(NamedTuple):
     cell: Any
     y: Array  # [..., H]  the cell's output before, which is the next query

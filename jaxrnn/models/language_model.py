@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cell import Cell, Recurrence, across
 from jaxrnn.flax import RNN
 from jaxrnn.noise import noise_key
 
@@ -142,7 +142,7 @@ class LanguageModel(nnx.Module):
             return self.output(ys)
         if self.narrow is not None:
             ys = self.narrow(ys)
-        return self.embedding.attend(ys) + self.bias[...]
+        return self.embedding.attend(ys) + across(self.bias[...], ys)
 
     def _drop(self, xs: Array, key: Array | None) -> Array:
         return xs if key is None else self.dropout(xs, rngs=key)

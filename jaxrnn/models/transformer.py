@@ -7,12 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jaxrnn.cell import across, exportable
 
+
+@exportable
 class KeysValues(NamedTuple):
     keys: Array  # [B, T, heads, D / heads]
     values: Array  # [B, T, heads, D / heads]
 
 
+@exportable
 class TransformerEncoded(NamedTuple):
     """All that the decoder knows of the source sentences."""
 
@@ -20,6 +24,7 @@ class TransformerEncoded(NamedTuple):
     mask: Array  # [B, 1, 1, S]
 
 
+@exportable
 class TransformerState(NamedTuple):
     """What the decoder keeps of the words so far."""
 
@@ -236,7 +241,8 @@ def sinusoids(places: Array, width: int) -> Array:
     """Positions `[...]` as sines and cosines `[..., width]` of falling frequency."""
     half = width // 2
     frequencies = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = places[..., None].astype(jnp.float32) * frequencies
+    places = places[..., None].astype(jnp.float32)
+    angles = places * across(frequencies, places)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 

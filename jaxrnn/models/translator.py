@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import Recurrence
+from jaxrnn.cell import Recurrence, exportable
 from jaxrnn.flax import RNN
 from jaxrnn.mlstm import MLSTMCarry
 from jaxrnn.models.attention import Attending, Memory, Whole
@@ -16,6 +16,7 @@ from jaxrnn.slstm import SLSTMCarry
 from jaxrnn.unroll import unroll
 
 
+@exportable
 class Encoded(NamedTuple):
     """All that a decoder knows of the source sentences."""
 

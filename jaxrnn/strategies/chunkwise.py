@@ -25,6 +25,8 @@ LENGTH = 64  # of a block
 class Chunkwise(Protocol):
     """What the strategy asks of a cell."""
 
+    def widen(self, carry: Any) -> Any: ...
+
     def project(self, params: Any, x: Any) -> Any: ...
 
     def chunk(
@@ -54,15 +56,16 @@ def over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    def run(carry: Any, per_step: Any) -> tuple[Any, Array]:
+    def run(shared: Any, carry: Any, per_step: Any) -> tuple[Any, Array]:
+        params, start = shared
         if reverse:
             per_step = jax.tree.map(lambda a: jnp.flip(a, 0), per_step)
         us, mask, reset = per_step
         if reset is not None:
-            carry = select(reset[0], start, carry)
+            carry = select(reset[0], cell.widen(start), carry)
         carry, ys = cell.chunk(params, carry, us, mask, reset)
         return carry, jnp.flip(ys, 0) if reverse else ys
 
     us = cell.project(params, xs)
-    carry, ys = in_segments(run, LENGTH, carry, (us, mask, reset), reverse)
+    carry, ys = in_segments(run, LENGTH, (params, start), carry, (us, mask, reset), reverse)
     return carry, select(mask, ys, jnp.zeros_like(ys))

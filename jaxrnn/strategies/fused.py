@@ -2,9 +2,13 @@
 
 JAX's own reverse mode forms the gradient of the recurrent weights step by step, one
 small product and one addition to a matrix as large as the weights each time. Here the
-loop back through time carries only the gradient of the carry; what it leaves behind for
-every step, the gradient of `mix`'s output, then gives the weight gradients of all steps
-in one product. No derivative is written by hand: `gate` and `mix` are transposed by JAX.
+tangents that the parameters send into the steps are formed for all of time at once, and
+the loop over time takes them in like an input. So the loop back through time carries
+only the gradient of the carry; what it leaves behind for every step gives the gradient
+of the parameters after the loop, that of `mix`'s weights in one product.
+
+Only this tangent is written down, in terms of JAX's own tangents of `mix` and `gate`.
+JAX transposes it, so that forward mode, reverse mode and their compositions all work.
 """
 
 from functools import partial
@@ -12,12 +16,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+from jax.custom_derivatives import zero_from_primal
+from jax.extend.core import Literal
 
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies import scan
 from jaxrnn.strategies.select import select
+from jaxrnn.strategies.step import Step
 
 WHY = "all weight gradients form one product after the loop, instead of one a step"
 
@@ -39,71 +45,103 @@ def over_time(
     reverse: bool,
 ) -> tuple[Any, Array]:
     us = cell.project(params, xs)
-    return _recur(cell, reverse, params, start, carry, us, mask, reset)
+    step = Step.of(cell, params, start, us)
+    weights = step.weights(widen(params))
+    return _recur(step, reverse, weights, cell.widen(start), carry, us, mask, reset)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _recur(cell, reverse, params, start, carry, us, mask, reset):
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _recur(step, reverse, weights, start, carry, us, mask, reset):
     # Without derivatives, a loop that keeps nothing but the outputs.
-    return scan.recur_over_time(cell, params, start, carry, us, mask, reset, reverse)
+    recur = partial(step.recur, weights)
+    return scan.loop(recur, start, carry, us, mask, reset, reverse)
 
 
-def _forward(cell, reverse, params, start, carry, us, mask, reset):
-    def step(carry, inputs):
+@_recur.defjvp
+def _recur_jvp(step, reverse, primals, tangents):
+    weights, start, carry, us, mask, reset = primals
+    weights_dot, start_dot, carry_dot, us_dot = map(_differentiable, tangents[:4])
+    last, ys, carries, rs = _keeping(step, reverse, *primals)
+
+    # What the parameters move at all steps at once.
+    rs_dot = _jvp(lambda weights: step.mix(weights, carries), (weights,), (weights_dot,))
+    after_dots, ys_dot = _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs)
+
+    # Transposed once here and back again inside the loop, where it folds into the
+    # product of the way back: else XLA:CPU transposes the weights at every step.
+    flipped = jax.lax.optimization_barrier(_transpose(weights))
+
+    # The way back computes again what it needs of a step, from the carry before it.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def move(carry_dot, inputs):
+        u_dot, r_dot, param_dot, carry, u, r, valid, begin = inputs
+        weights = _transpose(flipped)
+        if begin is not None:
+            carry_dot = select(begin, start_dot, carry_dot)
+        through_dot = _jvp(partial(step.mix, weights), (carry,), (carry_dot,))
+        after_dot, y_dot = _jvp(
+            partial(step.gate, weights),
+            (carry, u, r),
+            (carry_dot, u_dot, _add(through_dot, r_dot)),
+        )
+        return select(valid, _add(after_dot, param_dot), carry_dot), y_dot
+
+    last_dot, y_dots = jax.lax.scan(
+        move,
+        carry_dot,
+        (us_dot, rs_dot, after_dots, carries, us, rs, mask, reset),
+        reverse=reverse,
+    )
+    ys_dot = select(mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
+    return (last, ys), (_filled(last_dot, last), ys_dot)
+
+
+def _keeping(step, reverse, weights, start, carry, us, mask, reset):
+    """The loop, with the carry that enters each step and what `mix` made of it."""
+
+    def keep(carry, inputs):
         u, valid, begin = inputs
         carry = carry if begin is None else select(begin, start, carry)
-        r = cell.mix(params, carry)
-        after, y = cell.gate(params, carry, u, r)
+        r = step.mix(weights, carry)
+        after, y = step.gate(weights, carry, u, r)
         y = select(valid, y, jnp.zeros_like(y))
         return select(valid, after, carry), (y, carry, r)
 
-    last, (ys, carries, rs) = jax.lax.scan(step, carry, (us, mask, reset), reverse=reverse)
-    return (last, ys), (params, us, mask, reset, carries, rs)
+    last, (ys, carries, rs) = jax.lax.scan(keep, carry, (us, mask, reset), reverse=reverse)
+    return last, ys, carries, rs
 
 
-def _backward(cell, reverse, residuals, cotangents):
-    params, us, mask, reset, carries, rs = residuals
-    last_bar, ys_bar = cotangents
-    last_bar = _differentiable(last_bar)
-    # Transposed once here and back again inside the loop, where it folds into the
-    # product: else XLA:CPU transposes the recurrent weights at every step.
-    flipped = jax.lax.optimization_barrier(_transpose(params))
+def _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs):
+    """The tangents of all carries and ys by the parameters that `gate` itself reads.
 
-    def step_back(state, inputs):
-        carry_bar, start_bar, params_bar = state
-        y_bar, carry, u, r, valid, begin = inputs
-        params = _transpose(flipped)
-        _, gate_pullback = jax.vjp(cell.gate, params, carry, u, r)
-        _, mix_pullback = jax.vjp(partial(cell.mix, params), carry)
+    None for a leaf that depends on none of them: an LSTM's gate reads no parameter, and
+    its loop back has nothing to leave behind for any.
+    """
 
-        after_bar = select(valid, carry_bar, _zeros(carry_bar))
-        y_bar = select(valid, y_bar, jnp.zeros_like(y_bar))
-        gate_params_bar, direct_bar, u_bar, r_bar = gate_pullback(
-            (_filled(after_bar, carry), y_bar)
-        )
-        (through_bar,) = mix_pullback(r_bar)
-        before_bar = _add(_differentiable(direct_bar), _differentiable(through_bar))
-        if valid is not None:
-            before_bar = select(valid, before_bar, carry_bar)
-        if begin is not None:
-            start_bar = _add(start_bar, select(begin, before_bar, _zeros(before_bar)))
-            before_bar = select(begin, _zeros(before_bar), before_bar)
-        return (before_bar, start_bar, _add(params_bar, gate_params_bar)), (
-            _differentiable(u_bar),
-            r_bar,
-        )
+    def gate(weights):
+        return step.gate(weights, carries, us, rs)
 
-    state = (last_bar, _zeros(last_bar), _zeros(params))
-    (carry_bar, start_bar, gate_params_bar), (us_bar, rs_bar) = jax.lax.scan(
-        step_back, state, (ys_bar, carries, us, rs, mask, reset), reverse=not reverse
-    )
-    _, mix_pullback = jax.vjp(lambda params: cell.mix(params, carries), params)
-    (mix_params_bar,) = mix_pullback(rs_bar)
-    params_bar = _add(gate_params_bar, mix_params_bar)
-    return params_bar, start_bar, carry_bar, us_bar, None, None
+    jaxpr, outputs = jax.make_jaxpr(gate, return_shape=True)(weights)
+    moved = set(jaxpr.jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(v in moved for v in equation.invars if not isinstance(v, Literal)):
+            moved.update(equation.outvars)
+    depends = [not isinstance(v, Literal) and v in moved for v in jaxpr.jaxpr.outvars]
+    depends = jax.tree.unflatten(jax.tree.structure(outputs), depends)
+    if not any(jax.tree.leaves(depends)):
+        return jax.tree.map(lambda _: None, outputs)
+
+    @jax.checkpoint
+    def move(weights_dot):
+        return _jvp(gate, (weights,), (weights_dot,))
+
+    return jax.tree.map(lambda d, dot: dot if d else None, depends, move(weights_dot))
 
 
-_recur.defvjp(_forward, _backward)
+def _jvp(function, primals, tangents):
+    """The tangent of the outputs, where None stands for that of a leaf without one."""
+    _, outputs_dot = jax.jvp(function, primals, _filled(tangents, primals))
+    return _differentiable(outputs_dot)
 
 
 def _transpose(params):
@@ -111,25 +149,24 @@ def _transpose(params):
 
 
 def _differentiable(tree):
-    """None for the leaves that have no gradient: integers, and the bits of a noise."""
-    return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, tree)
+    """None for the leaves that have no tangent: integers, and the bits of a noise."""
+    return jax.tree.map(lambda dot: None if dot.dtype == jax.dtypes.float0 else dot, tree)
 
 
 def _filled(tree, like):
     """The inverse of `_differentiable`."""
 
-    def fill(g, a):
-        # Where the carry itself has None, there is nothing to fill.
-        if g is not None or a is None:
-            return g
-        return np.zeros(a.shape, jax.dtypes.float0)
+    def fill(dot, leaf):
+        # Where the tree itself has None, there is nothing to fill.
+        return dot if dot is not None or leaf is None else zero_from_primal(leaf)
 
-    return jax.tree.map(fill, tree, like, is_leaf=lambda g: g is None)
-
-
-def _zeros(tree):
-    return jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(fill, tree, like, is_leaf=lambda dot: dot is None)
 
 
 def _add(a, b):
-    return jax.tree.map(jnp.add, a, b)
+    """None is zero."""
+
+    def add(x, y):
+        return x if y is None else y if x is None else x + y
+
+    return jax.tree.map(add, a, b, is_leaf=lambda x: x is None)

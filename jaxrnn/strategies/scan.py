@@ -1,13 +1,15 @@
 """The reference: `jax.lax.scan` and JAX's own derivatives, forward mode included."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies.select import select
+from jaxrnn.strategies.step import Step
 
 WHY = "it serves every cell, in every mode of differentiation"
 
@@ -27,12 +29,18 @@ def over_time(
     reverse: bool,
 ) -> tuple[Any, Array]:
     us = cell.project(params, xs)
-    return recur_over_time(cell, params, start, carry, us, mask, reset, reverse)
+    step = Step.of(cell, params, start, us)
+    wide = widen(params)
+
+    def recur(carry: Any, u: Any) -> tuple[Any, Array]:
+        # Narrowed in here, so that what the derivative adds up over the loop is wide.
+        return step.recur(step.weights(wide), carry, u)
+
+    return loop(recur, cell.widen(start), carry, us, mask, reset, reverse)
 
 
-def recur_over_time(
-    cell: Cell,
-    params: Any,
+def loop(
+    recur: Callable[[Any, Any], tuple[Any, Array]],
     start: Any,
     carry: Any,
     us: Any,
@@ -40,12 +48,12 @@ def recur_over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    """`over_time` from the projected inputs on."""
+    """`recur(carry, u) -> (carry, y)` over us `[T, ...]`, with masks and resets."""
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
         u, valid, begin = inputs
         carry = carry if begin is None else select(begin, start, carry)
-        after, y = cell.recur(params, carry, u)
+        after, y = recur(carry, u)
         return select(valid, after, carry), select(valid, y, jnp.zeros_like(y))
 
     return jax.lax.scan(step, carry, (us, mask, reset), reverse=reverse)

@@ -65,7 +65,8 @@ class TrainState(NamedTuple):
         """The state after an evaluation of `loss` at this step."""
         state = self
         if plateau is not None:
-            _, after = plateau.update((), self.plateau, value=loss)
+            with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+                _, after = plateau.update((), self.plateau, value=loss)
             state = state._replace(plateau=after)
         # Rounded as best_loss was, or a tie would count as better half the time.
         if not np.float32(loss) < np.float32(self.best_loss):

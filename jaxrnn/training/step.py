@@ -102,14 +102,15 @@ def make_train_step(
         (value, carry), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.params, state.carry, batch, key
         )
-        updates, opt_state = optimiser.transform.update(
-            gradients, state.opt_state, state.params
-        )
-        rate = jnp.asarray(optimiser.schedule(state.step - state.skipped))
-        if optimiser.plateau is not None:
-            rate *= state.plateau.scale
-            updates = optax.tree.scale(state.plateau.scale, updates)
-        params = optax.apply_updates(state.params, updates)
+        with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+            updates, opt_state = optimiser.transform.update(
+                gradients, state.opt_state, state.params
+            )
+            rate = jnp.asarray(optimiser.schedule(state.step - state.skipped))
+            if optimiser.plateau is not None:
+                rate *= state.plateau.scale
+                updates = optax.tree.scale(state.plateau.scale, updates)
+            params = optax.apply_updates(state.params, updates)
         averages = state.averages
         if jax.tree.leaves(averages):
             updates_done = state.step - state.skipped + 1

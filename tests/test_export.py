@@ -1,0 +1,116 @@
+"""What `jax.export` writes is read back and computes the same, of any length and batch."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+from recurrences import RECURRENCES
+
+import jaxrnn
+from jaxrnn import GRU, LSTM, MLSTM, RGLRU, Bidirectional, MinGRU, Stack, Zoneout, unroll
+from jaxrnn.models import attention, transformer, translator
+
+pytest.importorskip("flatbuffers")  # what an export is written with
+
+T, B = 3, 2
+
+
+def over_time(recurrence, **options):
+    def run(params, carry, xs, mask):
+        return unroll(recurrence, params, xs, carry, mask=mask, **options)
+
+    return jax.jit(run)
+
+
+def shapes(recurrence, params):
+    t, b = export.symbolic_shape("t, b")
+    carry = jax.eval_shape(lambda p: recurrence.initial_carry(p, (b,)), params)
+    xs = jax.ShapeDtypeStruct((t, b, recurrence.input_size), jnp.float32)
+    return jax.eval_shape(lambda: params), carry, xs, jax.ShapeDtypeStruct((t, b), bool)
+
+
+def numbers(recurrence, params, length=T):
+    carry = recurrence.initial_carry(params, (B,))
+    xs = jax.random.normal(jax.random.key(1), (length, B, recurrence.input_size))
+    return params, carry, xs, jnp.ones((length, B), bool).at[-1, 0].set(False)
+
+
+def read_back(run, *arguments):
+    return export.deserialize(export.export(run)(*arguments).serialize())
+
+
+def test_every_recurrence_is_read_back_for_any_length_and_batch():
+    for recurrence in RECURRENCES:
+        params = jax.eval_shape(recurrence.init, jax.random.key(0))
+        exported = export.export(over_time(recurrence))(*shapes(recurrence, params))
+        got = export.deserialize(exported.serialize())
+        assert (got.in_tree, got.out_tree) == (exported.in_tree, exported.out_tree)
+
+
+@pytest.mark.parametrize(
+    "recurrence",
+    [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4), Stack((Bidirectional(GRU(3, 2), LSTM(3, 2)),))],
+    ids=repr,
+)
+def test_what_is_read_back_computes_the_same(recurrence):
+    params = jax.jit(recurrence.init)(jax.random.key(0))
+    run, given = over_time(recurrence), numbers(recurrence, params)
+    got = read_back(run, *shapes(recurrence, params))
+    chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("every", [None, 2])
+def test_blocks_of_time_are_cut_where_the_length_is_known_at_last(every, reverse):
+    cell = MLSTM(3, 4)
+    params = cell.init(jax.random.key(0))
+    run = over_time(cell, checkpoint_every=every, reverse=reverse)
+    got = export.export(run)(*shapes(cell, params))
+    for length in (1, 2, 65):
+        given = numbers(cell, params, length)
+        chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-5)
+
+
+def test_params_with_noise_are_read_back():
+    cell = Zoneout(LSTM(3, 4), 0.2)
+    params = cell.with_noise(cell.init(jax.random.key(0)), jax.random.key(1), T, (B,))
+    run, given = over_time(cell), numbers(cell, params)
+    got = read_back(run, *given)
+    chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4), RGLRU(3, 3)])
+def test_accelerators_are_lowered_for_without_one(cell):
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    run = export.export(over_time(cell), platforms=["cuda", "tpu"])
+    run(*shapes(cell, params)).serialize()
+
+
+def test_a_step_of_any_batch_is_read_back():
+    cell = LSTM(3, 4)
+    params = cell.init(jax.random.key(0))
+    params, carry, xs, _ = shapes(cell, params)
+    got = read_back(
+        jax.jit(cell.step), params, carry, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    )
+    params, carry, xs, _ = numbers(cell, cell.init(jax.random.key(0)))
+    chex.assert_trees_all_close(
+        got.call(params, carry, xs[0]), cell.step(params, carry, xs[0]), atol=1e-6
+    )
+
+
+def named_tuples():
+    for module in (jaxrnn, attention, transformer, translator):
+        for name, kind in vars(module).items():
+            if inspect.isclass(kind) and issubclass(kind, tuple):
+                yield name, kind
+
+
+@pytest.mark.parametrize("name, kind", list(named_tuples()))
+def test_the_name_in_what_is_written_stays_the_same(name, kind):
+    """JAX tells the name of a kind that is registered already."""
+    with pytest.raises(ValueError, match=f"serialized_name `jaxrnn.{name}`"):
+        export.register_namedtuple_serialization(kind, serialized_name="another")
