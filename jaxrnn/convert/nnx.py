@@ -173,5 +173,5 @@ def _check_dtype(cell: Any, dtype: Any) -> None:
     if cell.dtype is not None and jnp.dtype(cell.dtype) != dtype:
         raise ValueError(
             f"this {type(cell).__name__} computes in dtype={jnp.dtype(cell.dtype)} with "
-            f"parameters of {dtype}, our cells in that of their parameters: make the two one"
+            f"parameters of {dtype}, our cells in their parameters' dtype: make them one"
         )
