@@ -74,6 +74,12 @@ def test_params_come_back_bit_for_bit(recurrence, precision):
     assert_equal(params_again, params)
 
 
+@pytest.mark.parametrize("recurrence", [LSTM(3, 4), GRU(3, 4), Elman(3, 4)], ids=str)
+def test_params_in_half_precision_come_back_bit_for_bit(recurrence):
+    params = recurrence.init(jax.random.key(0), jnp.bfloat16)
+    assert_equal(from_nnx(to_nnx(recurrence, params))[1], params)
+
+
 def test_a_gru_with_an_inner_bias_is_refused():
     cell = GRU(3, 4)
     params = cell.init(jax.random.key(0))._replace(b_n=jnp.ones(4))
@@ -149,8 +155,8 @@ def stacked(rngs):
     [
         (lambda: nnx_cell(dtype=jnp.bfloat16), "computes in dtype=bfloat16 .* of float32"),
         (
-            lambda: nnx_cell(nnx.SimpleCell, param_dtype=jnp.bfloat16),
-            "dtype=float32 .* bfloat16",
+            lambda: nnx_cell(nnx.SimpleCell, dtype=jnp.float16),
+            "dtype=float16 .* float32",
         ),
         (lambda: nnx_cell(promote_dtype=lambda xs, dtype: xs), "promote_dtype of its own"),
         (lambda: stacked(nnx.Rngs(0)), r"ii.kernel must be \[3, 4\] .*got \[2, 3, 4\]"),

@@ -83,7 +83,9 @@ def to_nnx(
 
 
 def _fresh(recurrence: Cell, dtype: Any) -> nnx.RNNCellBase:
-    constants: dict[str, Any] = {"dtype": dtype, "param_dtype": dtype}
+    # Overwritten at once; LAPACK knows no orthogonal matrices in half precision.
+    constants: dict[str, Any] = {"recurrent_kernel_init": nnx.initializers.zeros}
+    constants |= {"dtype": dtype, "param_dtype": dtype}
     if isinstance(recurrence, Elman):
         constants["activation_fn"] = ACTIVATIONS[recurrence.activation]
     return FRESH[type(recurrence)](
