@@ -88,6 +88,15 @@ def test_the_vector_made_of_params_unpacks_to_them():
 def test_a_vector_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"make 144 weights .* got shape \(143,\)"):
         from_cudnn(np.zeros(143, "f"), 3, 4)
+    with pytest.raises(ValueError, match=r"make 144 weights .* got shape \(2, 144\)"):
+        from_cudnn(np.zeros((2, 144), "f"), 3, 4)
+
+
+def test_a_vector_of_integers_and_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match="vector of weights must hold floating-point"):
+        from_cudnn(np.zeros(144, int), 3, 4)
+    with pytest.raises(ValueError, match="must be 1 or more, got 3, 4 and 0"):
+        from_cudnn(np.zeros(0, "f"), 3, 4, num_layers=0)
 
 
 @pytest.mark.parametrize(

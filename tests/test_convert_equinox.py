@@ -78,3 +78,39 @@ def test_what_equinox_cannot_hold_is_refused(recurrence, reason):
 def test_another_module_is_refused():
     with pytest.raises(ValueError, match="takes an LSTMCell or a GRUCell, got Linear"):
         from_equinox(eqx.nn.Linear(3, 4, key=jax.random.key(0)))
+
+
+class Derived(eqx.nn.LSTMCell):
+    """Its `__call__` may be another function."""
+
+
+def changed(name, change, kind=eqx.nn.GRUCell):
+    cell = kind(3, 4, key=jax.random.key(0))
+    return eqx.tree_at(lambda cell: getattr(cell, name), cell, replace_fn=change)
+
+
+@pytest.mark.parametrize(
+    "cell, reason",
+    [
+        (lambda: Derived(3, 4, key=jax.random.key(0)), "got Derived"),
+        (
+            lambda: eqx.filter_vmap(lambda key: eqx.nn.LSTMCell(3, 4, key=key))(
+                jax.random.split(jax.random.key(0), 2)
+            ),
+            r"weight_ih must be \[16, 3\] .*got \[2, 16, 3\]",
+        ),
+        (
+            lambda: changed("weight_hh", lambda w: w.T),
+            r"weight_hh must be \[12, 4\] .*got \[4, 12\]",
+        ),
+        (lambda: changed("bias_n", lambda b: b[:1]), r"bias_n must be \[4\]"),
+        (lambda: changed("bias", lambda b: None), "bias must hold floating-point numbers"),
+        (
+            lambda: changed("weight_hh", lambda w: w.astype(jnp.bfloat16)),
+            "weight_hh is bfloat16 and weight_ih float32",
+        ),
+    ],
+)
+def test_classes_and_arrays_that_do_not_fit_are_refused(cell, reason):
+    with pytest.raises(ValueError, match=reason):
+        from_equinox(cell())

@@ -132,3 +132,48 @@ def test_a_name_picks_one_core_out_of_a_model():
 def test_what_haiku_cannot_hold_is_refused(recurrence, reason):
     with pytest.raises(ValueError, match=f"Haiku cannot hold.*{reason}"):
         to_haiku(recurrence, recurrence.init(jax.random.key(0)))
+
+
+def misfit(recurrence, path, change):
+    tree = to_haiku(recurrence, recurrence.init(jax.random.key(0)))
+    module, leaf = path.rsplit("/", 1)
+    tree[module][leaf] = change(tree[module].get(leaf))
+    return tree
+
+
+@pytest.mark.parametrize(
+    "recurrence, path, change, reason",
+    [
+        (LSTM(3, 4), "lstm/linear/w", lambda w: w[:4], r"\[D \+ H, 4H\] .* \[4, 16\]"),
+        (LSTM(3, 4), "lstm/linear/w", lambda w: w.T, r"got \[16, 7\]: it is none"),
+        (LSTM(3, 4), "lstm/linear/w", lambda w: w[None], "must be a matrix"),
+        (LSTM(3, 4), "lstm/linear/b", lambda b: b[:1], r"linear/b must be \[16\]"),
+        (LSTM(3, 4), "lstm/linear/gain", lambda _: jnp.ones(16), "'gain'"),
+        (ResetBeforeGRU(3, 4), "gru/w_h", lambda w: w.T, r"w_i must be \[3, 36\]"),
+        (ResetBeforeGRU(3, 4), "gru/b", lambda b: b[:4], r"gru/b must be \[12\]"),
+        (
+            Elman(3, 4, "relu"),
+            "vanilla_rnn/linear_1/w",
+            lambda w: w[:3],
+            r"linear_1/w must be \[4, 4\] .*got \[3, 4\]",
+        ),
+        (
+            Elman(3, 4, "relu"),
+            "vanilla_rnn/linear_1/b",
+            lambda b: b.astype(jnp.bfloat16),
+            "linear_1/b is bfloat16",
+        ),
+        (Elman(3, 4, "relu"), "vanilla_rnn/linear/w", lambda w: w > 0, "got bool"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(recurrence, path, change, reason):
+    with pytest.raises(ValueError, match=reason):
+        from_haiku(misfit(recurrence, path, change))
+
+
+def test_a_plain_linear_module_is_no_core():
+    linear = {"w": jnp.ones((7, 16)), "b": jnp.zeros(16)}
+    apart = {"a/linear": linear, "b/linear_1": linear}
+    for params in ({"linear": linear}, {"linear": linear, "linear_1": linear}, apart):
+        with pytest.raises(ValueError, match="one VanillaRNN, LSTM or GRU is wanted"):
+            from_haiku(params)

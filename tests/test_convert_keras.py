@@ -15,7 +15,16 @@ from convert_parity import (
     random_params,
 )
 
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, ResetBeforeGRU, Residual, Stack
+from jaxrnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Elman,
+    ResetBeforeGRU,
+    Residual,
+    Stack,
+    unroll,
+)
 from jaxrnn.convert import from_keras, to_keras
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -155,7 +164,7 @@ def twice(x):
         (lambda: layers.GRU(4, recurrent_activation="hard_sigmoid"), "'hard_sigmoid'"),
         (lambda: layers.SimpleRNN(4, activation="elu"), "'elu' .* none of those"),
         (lambda: layers.SimpleRNN(4, activation=twice), "none of those"),
-        (lambda: layers.LSTM(4, go_backwards=True), "runs backwards"),
+        (lambda: layers.LSTM(4, go_backwards=True), "go_backwards=True"),
         (lambda: layers.Dense(4), "got Dense"),
         (
             lambda: layers.Bidirectional(layers.LSTM(4), merge_mode=None),
@@ -168,6 +177,64 @@ def test_layers_that_we_do_not_have_are_refused(layer, reason):
     layer.build((B, T, 3))
     with pytest.raises(ValueError, match=reason):
         from_keras(layer)
+
+
+def test_what_runs_backwards_says_how_to_get_its_outputs():
+    layer = layers.LSTM(4, go_backwards=True, return_sequences=True)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 3)), jnp.float32)
+    want = layer(jnp.swapaxes(xs, 0, 1))
+    with pytest.raises(ValueError, match=r"last time step to the first .*: ys\[::-1\]"):
+        from_keras(layer)
+    layer.go_backwards = False
+    _, ys = unroll(*from_keras(layer), xs, reverse=True)
+    np.testing.assert_allclose(ys[::-1], jnp.swapaxes(want, 0, 1), atol=1e-5)
+
+
+class Derived(layers.LSTM):
+    """Its `call` may be another function."""
+
+
+@pytest.mark.parametrize(
+    "layer, reason",
+    [
+        (lambda: layers.LSTM(4, dtype="mixed_bfloat16"), "in bfloat16 with .* float32"),
+        (lambda: layers.Bidirectional(layers.GRU(4, dtype="mixed_bfloat16")), "bfloat16"),
+        (lambda: layers.LSTM(4, stateful=True), r"\(stateful=True\).* give unroll"),
+        (lambda: layers.LSTM(4, activation=None), "has 'linear' and 'sigmoid'"),
+        (lambda: Derived(4), "got Derived"),
+        (lambda: layers.TimeDistributed(layers.Dense(4)), "got TimeDistributed"),
+    ],
+)
+def test_options_that_change_the_function_are_refused(layer, reason):
+    layer = layer()
+    layer.build((B, T, 3))
+    with pytest.raises(ValueError, match=reason):
+        from_keras(layer)
+
+
+def test_what_acts_in_training_alone_does_not_matter():
+    options = {"dropout": 0.5, "recurrent_dropout": 0.5, "kernel_regularizer": "l2"}
+    layer = layers.LSTM(4, return_sequences=True, recurrent_constraint="non_neg", **options)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 3)), jnp.float32)
+    want = layer(jnp.swapaxes(xs, 0, 1), training=False)
+    _, ys = unroll(*from_keras(layer), xs)
+    np.testing.assert_allclose(ys, jnp.swapaxes(want, 0, 1), atol=1e-5)
+
+
+def test_a_list_is_a_stack_only_if_its_layers_hand_on_all_outputs_in_one_dtype():
+    def built(layer, size):
+        layer.build((B, T, size))
+        return layer
+
+    first = built(layers.LSTM(4), 3)
+    with pytest.raises(ValueError, match="return_sequences=False"):
+        from_keras([first, built(layers.LSTM(4), 4)])
+    first.return_sequences = True
+    half = layers.LSTM(4, dtype="float16", recurrent_initializer="zeros")
+    with pytest.raises(ValueError, match="the dtypes float16 and float32"):
+        from_keras([first, built(half, 4)])
+    with pytest.raises(ValueError, match="got an empty list"):
+        from_keras([])
 
 
 def test_a_layer_without_weights_is_refused():

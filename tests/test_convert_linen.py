@@ -15,6 +15,7 @@ from jaxrnn import GRU, LSTM, Bidirectional, Elman, MinimalGRU, ResetBeforeGRU
 from jaxrnn.convert import from_linen, to_linen
 
 linen = pytest.importorskip("flax.linen")
+traverse_util = pytest.importorskip("flax.traverse_util")
 
 CELLS = {
     "lstm": linen.LSTMCell,
@@ -104,3 +105,57 @@ def test_what_linen_cannot_hold_is_refused(recurrence, reason):
 def test_params_of_something_else_are_refused():
     with pytest.raises(ValueError, match=r"LSTMCell, GRUCell or SimpleCell: \['kernel'\]"):
         from_linen({"kernel": jnp.ones((3, 4))})
+
+
+def fresh(kind=linen.OptimizedLSTMCell):
+    cell, x = kind(4), jnp.zeros(3)
+    carry = cell.initialize_carry(jax.random.key(0), x.shape)
+    return cell.init(jax.random.key(0), carry, x)["params"]
+
+
+def changed(path, change):
+    flat = traverse_util.flatten_dict(fresh(), sep="/")
+    return traverse_util.unflatten_dict(flat | {path: change(flat.get(path))}, sep="/")
+
+
+@pytest.mark.parametrize(
+    "params, reason",
+    [
+        (
+            lambda: jax.tree.map(lambda w: jnp.stack([w, w]), fresh()),
+            r"ii/kernel must be a matrix, got shape \[2, 3, 4\]; .* one by one",
+        ),
+        (
+            lambda: changed("hf/kernel", lambda w: w[:3]),
+            r"hf/kernel must be \[4, 4\] .*got \[3, 4\]",
+        ),
+        (
+            lambda: changed("hg/bias", lambda b: b[:1]),
+            r"hg/bias must be \[4\] .*got \[1\]",
+        ),
+        (
+            lambda: changed("if/kernel", lambda w: w.astype(jnp.bfloat16)),
+            "if/kernel is bfloat16 and .* float32",
+        ),
+        (lambda: changed("ho/bias", lambda b: b.astype(int)), "ho/bias .* got int32"),
+        (lambda: changed("ii/bias", lambda _: jnp.zeros(4)), "got .*'ii/bias'"),
+        (lambda: {"params": fresh()}, r"SimpleCell: \['params'\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(params, reason):
+    with pytest.raises(ValueError, match=reason):
+        from_linen(params())
+
+
+def test_an_activation_is_for_a_simple_cell():
+    with pytest.raises(ValueError, match="activation='relu' is for a SimpleCell, not LSTM"):
+        from_linen(fresh(), activation="relu")
+    with pytest.raises(ValueError, match="unknown activation"):
+        from_linen(fresh(linen.SimpleCell), activation="sine")
+
+
+def test_params_with_the_names_of_their_axes_are_unboxed():
+    boxed = linen.with_partitioning(linen.initializers.ones, ("in", "out"))
+    cell, x = linen.GRUCell(4, kernel_init=boxed), jnp.zeros(3)
+    params = cell.init(jax.random.key(0), jnp.zeros(4), x)["params"]
+    assert_equal(from_linen(params)[1].w_x, jnp.ones((3, 12)))

@@ -74,6 +74,12 @@ def test_params_come_back_bit_for_bit(recurrence, precision):
     assert_equal(params_again, params)
 
 
+@pytest.mark.parametrize("recurrence", [LSTM(3, 4), GRU(3, 4), Elman(3, 4)], ids=str)
+def test_params_in_half_precision_come_back_bit_for_bit(recurrence):
+    params = recurrence.init(jax.random.key(0), jnp.bfloat16)
+    assert_equal(from_nnx(to_nnx(recurrence, params))[1], params)
+
+
 def test_a_gru_with_an_inner_bias_is_refused():
     cell = GRU(3, 4)
     params = cell.init(jax.random.key(0))._replace(b_n=jnp.ones(4))
@@ -118,3 +124,70 @@ def test_a_given_cell_of_another_kind_or_size_is_refused():
 def test_cells_that_we_do_not_have_are_refused(cell, reason):
     with pytest.raises(ValueError, match=reason):
         from_nnx(cell())
+
+
+def nnx_cell(kind=nnx.OptimizedLSTMCell, **options):
+    return kind(3, 4, rngs=nnx.Rngs(0), **options)
+
+
+def changed(name, change, kind=nnx.OptimizedLSTMCell):
+    cell = nnx_cell(kind)
+    linear, leaf = name.split(".")
+    variable = getattr(getattr(cell, linear), leaf)
+    variable.set_value(change(variable[...]))
+    return cell
+
+
+def without_bias():
+    cell = nnx_cell(nnx.GRUCell)
+    cell.dense_i = nnx.Linear(3, 12, use_bias=False, rngs=nnx.Rngs(0))
+    return cell
+
+
+@nnx.split_rngs(splits=2)
+@nnx.vmap
+def stacked(rngs):
+    return nnx.LSTMCell(3, 4, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    "cell, reason",
+    [
+        (lambda: nnx_cell(dtype=jnp.bfloat16), "computes in dtype=bfloat16 .* of float32"),
+        (
+            lambda: nnx_cell(nnx.SimpleCell, dtype=jnp.float16),
+            "dtype=float16 .* float32",
+        ),
+        (lambda: nnx_cell(promote_dtype=lambda xs, dtype: xs), "promote_dtype of its own"),
+        (lambda: stacked(nnx.Rngs(0)), r"ii.kernel must be \[3, 4\] .*got \[2, 3, 4\]"),
+        (
+            lambda: changed("dense_i.kernel", lambda w: w.T),
+            r"dense_i.kernel must be \[3, 16\] .*got \[16, 3\]",
+        ),
+        (
+            lambda: changed("hf.bias", lambda b: b[:3], nnx.LSTMCell),
+            r"hf.bias must be \[4\] .*got \[3\]",
+        ),
+        (
+            lambda: changed("hf.bias", lambda b: b.astype(jnp.bfloat16), nnx.LSTMCell),
+            "hf.bias is bfloat16 and ii.kernel float32",
+        ),
+        (without_bias, "dense_i.bias is wanted"),
+    ],
+)
+def test_options_and_arrays_that_do_not_fit_are_refused(cell, reason):
+    with pytest.raises(ValueError, match=reason):
+        from_nnx(cell())
+
+
+@pytest.mark.filterwarnings("ignore:carry_init is provided")
+def test_a_start_other_than_zeros_is_refused():
+    assert from_nnx(nnx_cell(carry_init=nnx.initializers.zeros_init()))[0] == LSTM(3, 4)
+    with pytest.raises(ValueError, match="carry_init=.* give unroll the carry"):
+        from_nnx(nnx_cell(carry_init=nnx.initializers.ones_init()))
+
+
+def test_a_given_cell_that_computes_in_another_dtype_is_refused():
+    params = LSTM(3, 4).init(jax.random.key(0))
+    with pytest.raises(ValueError, match="computes in dtype=bfloat16"):
+        to_nnx(LSTM(3, 4), params, nnx_cell(dtype=jnp.bfloat16))

@@ -191,7 +191,49 @@ def test_bfloat16_weights_go_back_by_way_of_float32():
     assert_equal(from_torch(fresh)[1], from_torch(module)[1])
 
 
-def test_dropout_and_batch_first_do_not_matter():
+CELLS = {
+    "LSTMCell": lambda **o: torch.nn.LSTMCell(3, 4, **o),
+    "GRUCell": lambda **o: torch.nn.GRUCell(3, 4, **o),
+    "RNNCell": lambda **o: torch.nn.RNNCell(3, 4, **o),
+    "relu": lambda **o: torch.nn.RNNCell(3, 4, nonlinearity="relu", **o),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_single_cell_is_one_step(name, bias):
+    torch.manual_seed(0)
+    module = CELLS[name](bias=bias)
+    cell, params = from_torch(module)
+    x = np.random.default_rng(0).normal(size=(T, 3)).astype(np.float32)
+    carry, want = cell.initial_carry(params), None
+    for step in x:
+        carry, y = cell.step(params, carry, step)
+        want = module(torch.tensor(step), want)
+        assert_close(
+            y, np.asarray((want[0] if name == "LSTMCell" else want).detach()), 1e-5
+        )
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "cell": module})
+    activation = getattr(module, "nonlinearity", None)
+    again = from_torch(model.state_dict(), prefix="cell.", activation=activation)
+    assert again[0] == cell
+    assert_equal(again[1], params)
+
+
+def test_dropout_between_layers_is_refused_until_the_module_evaluates():
+    module = torch.nn.LSTM(3, 4, num_layers=2, dropout=0.5)
+    model = torch.nn.ModuleDict({"encoder": module})
+    for source, prefix in ((module, ""), (model, "encoder.")):
+        with pytest.raises(ValueError, match=r"dropout=0\.5 .* after module\.eval\(\)"):
+            from_torch(source, prefix=prefix)
+    params = from_torch(module.state_dict())[1]
+    assert_equal(from_torch(model.eval(), prefix="encoder.")[1], params)
+    # Between one layer and none there is nothing to drop.
+    with pytest.warns(UserWarning, match="non-zero dropout"):
+        from_torch(torch.nn.LSTM(3, 4, dropout=0.5))
+
+
+def test_dropout_and_batch_first_do_not_matter_in_evaluation():
     torch.manual_seed(0)
     module = torch.nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True).eval()
     recurrence, params = from_torch(module)
@@ -234,6 +276,182 @@ def test_a_missing_matrix_is_named(missing):
     del state[missing]
     with pytest.raises(ValueError, match=rf"no {missing} among the keys \['bias"):
         from_torch(state)
+
+
+def state_of(kind="LSTM", **options):
+    torch.manual_seed(0)
+    module = getattr(torch.nn, kind)(3, 4, **{"num_layers": 2} | options)
+    return {key: w.numpy() for key, w in module.state_dict().items()}
+
+
+def changed(change, **options):
+    state = state_of(**options)
+    change(state)
+    return state
+
+
+def replace(key, change):
+    return changed(lambda state: state.update({key: change(state[key])}))
+
+
+def wide_reverse(state):
+    other = torch.nn.LSTM(3, 5, bidirectional=True).state_dict()
+    state.update({key: w for key, w in other.items() if key.endswith("_reverse")})
+
+
+MISFITS = {
+    "one bias alone": (
+        lambda: changed(lambda s: [s.pop("bias_hh_l0"), s.pop("bias_hh_l1")]),
+        "no bias_hh_l0 among",
+    ),
+    "a bias of one layer": (
+        lambda: changed(lambda s: s.pop("bias_ih_l1")),
+        "no bias_ih_l1",
+    ),
+    "a layer in the middle": (
+        lambda: changed(
+            lambda s: [s.pop(key) for key in list(s) if key.endswith("_l1")], num_layers=3
+        ),
+        "no bias_hh_l1 among",
+    ),
+    "directions of two sizes": (
+        lambda: changed(wide_reverse, num_layers=1),
+        "the same cell, size",
+    ),
+    "directions of two kinds": (
+        lambda: (
+            state_of(num_layers=1)
+            | {f"{k}_reverse": w for k, w in state_of("GRU", num_layers=1).items()}
+        ),
+        "the same cell, size",
+    ),
+    "stacked": (
+        lambda: {key: np.stack([w, w]) for key, w in state_of().items()},
+        r"weight_ih_l0 must be a matrix, got shape \[2, 16, 3\]; .* one by one",
+    ),
+    "transposed": (
+        lambda: {key: w.T for key, w in state_of().items()},
+        r"weight_hh_l0 must be \[3, 16\] beside .*, got \[4, 16\]",
+    ),
+    "one transposed": (
+        lambda: replace("weight_ih_l1", np.transpose),
+        r"weight_hh_l1 must be \[4, 4\] beside .*, got \[16, 4\]",
+    ),
+    "truncated": (
+        lambda: replace("bias_ih_l0", lambda b: b[:15]),
+        r"bias_ih_l0 must be \[16\] beside .*, got \[15\]",
+    ),
+    "a broadcast bias": (
+        lambda: replace("bias_hh_l0", lambda b: b[:1]),
+        r"bias_hh_l0 must be \[16\]",
+    ),
+    "layers that do not follow": (
+        lambda: replace("weight_ih_l1", lambda w: w[:, :3]),
+        "equal sizes between neighbours",
+    ),
+    "integers": (
+        lambda: {key: w.astype(np.int8) for key, w in state_of().items()},
+        "bias_hh_l0 must hold floating-point numbers, got int8",
+    ),
+    "complex": (
+        lambda: replace("weight_hh_l0", lambda w: w + 0j),
+        "weight_hh_l0 must hold floating-point numbers, got complex64",
+    ),
+    "one in half precision": (
+        lambda: replace("weight_hh_l1", lambda w: w.astype(np.float16)),
+        "float16 .* cast them to one dtype",
+    ),
+    "a layer in half precision": (
+        lambda: {
+            k: w.astype(np.float16) if "l1" in k else w for k, w in state_of().items()
+        },
+        "the dtypes float16 and float32",
+    ),
+    "an object": (
+        lambda: replace("bias_hh_l0", lambda b: [[1.0], [1.0, 2.0]]),
+        "bias_hh_l0, a list, is not a plain array",
+    ),
+    "on no device": (
+        lambda: torch.nn.LSTM(3, 4, device="meta"),
+        "_l0, a Tensor, is not a plain array",
+    ),
+    "a projection of a GRU": (
+        lambda: state_of("GRU", num_layers=1) | {"weight_hr_l0": np.ones((4, 6), "f")},
+        "no LSTM, GRU or RNN",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_arrays_that_do_not_fit_are_refused_by_name(name):
+    source, reason = MISFITS[name]
+    with pytest.raises(ValueError, match=reason):
+        from_torch(source())
+
+
+def test_arrays_may_lie_in_memory_as_they_like():
+    state = {key: np.asfortranarray(w)[::1] for key, w in state_of().items()}
+    assert_equal(from_torch(state)[1], from_torch(state_of())[1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_under_other_names_are_refused_with_advice():
+    normed = torch.nn.utils.parametrizations.weight_norm(
+        torch.nn.LSTM(3, 4), "weight_hh_l0"
+    )
+    old = torch.nn.utils.weight_norm(torch.nn.LSTM(3, 4), "weight_hh_l0")
+    raw = {key.replace("hh_l0", "hh_l0_raw"): w for key, w in state_of().items()}
+    for source in (normed, old):
+        with pytest.raises(ValueError, match=r"no weight_hh_l0 .*remove the weight norm"):
+            from_torch(source)
+    with pytest.raises(ValueError, match=r"no bias_hh_l0 .*weight_hh_l0_raw.* weight drop"):
+        from_torch(raw)
+    both = state_of() | {"weight_hh_l0_raw": np.ones((16, 4), "f")}
+    with pytest.raises(ValueError, match=r"no recurrent layer has: \['weight_hh_l0_raw'\]"):
+        from_torch(both)
+    quantised = torch.ao.quantization.quantize_dynamic(
+        torch.nn.Sequential(torch.nn.LSTM(3, 4)), {torch.nn.LSTM}, torch.qint8
+    )
+    with pytest.raises(ValueError, match="no weight_ih_l0 among .*_all_weight_values"):
+        from_torch(quantised[0])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module."], ids=["torch.compile", "DataParallel"]
+)
+def test_a_wrapped_module_converts_by_its_prefix_which_the_refusal_names(prefix):
+    module = torch.nn.GRU(3, 4, num_layers=2)
+    wrapped = torch.nn.ModuleDict({prefix[:-1]: module})
+    for source in (wrapped, wrapped.state_dict()):
+        assert_equal(from_torch(source, prefix=prefix)[1], from_torch(module)[1])
+        with pytest.raises(ValueError, match=f"there is one with prefix='{prefix}'"):
+            from_torch(source)
+
+
+def test_a_prefix_that_is_none_names_the_keys_there_are():
+    with pytest.raises(
+        ValueError, match=r"no b\.weight_ih_l0 among the keys \['bias_hh_l0"
+    ):
+        from_torch(state_of(), prefix="b.")
+
+
+def test_an_activation_must_be_the_modules_own():
+    with pytest.raises(ValueError, match="a LSTM has no activation='relu'"):
+        from_torch(state_of(), activation="relu")
+    module = torch.nn.RNN(3, 4)
+    with pytest.raises(ValueError, match="nonlinearity='tanh', not 'relu'"):
+        from_torch(module, activation="relu")
+    model = torch.nn.ModuleDict({"rnn": torch.nn.RNN(3, 4, nonlinearity="relu")})
+    assert from_torch(model, prefix="rnn.")[0] == Elman(3, 4, "relu")
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a module, a state dict or the path .* NoneType"):
+        from_torch(None)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"no header")
+    with pytest.raises(ValueError, match=r"weights\.safetensors is no safetensors file"):
+        from_torch(path)
 
 
 def test_float64_weights_are_not_truncated_in_silence():

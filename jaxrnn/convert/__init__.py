@@ -14,3 +14,21 @@ from jaxrnn.convert.keras import from_keras as from_keras, to_keras as to_keras
 from jaxrnn.convert.linen import from_linen as from_linen, to_linen as to_linen
 from jaxrnn.convert.nnx import from_nnx as from_nnx, to_nnx as to_nnx
 from jaxrnn.convert.torch import from_torch as from_torch, to_torch as to_torch
+
+# Without it, `import *` would bring the submodules too: a `torch` that is not PyTorch.
+__all__ = [
+    "from_cudnn",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
+    "to_cudnn",
+    "to_equinox",
+    "to_haiku",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_torch",
+]

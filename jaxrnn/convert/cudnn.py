@@ -9,7 +9,8 @@ from jax import Array
 from jaxrnn.cell import Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import as_array
-from jaxrnn.convert.torch import DIRECTIONS, from_torch, torch_arrays
+from jaxrnn.convert.torch import from_torch, torch_arrays
+from jaxrnn.convert.torch_state import DIRECTIONS
 from jaxrnn.lstm import LSTM
 
 
@@ -30,7 +31,12 @@ def from_cudnn(
     directions become what they become in `from_torch`. Raises ValueError for a vector
     of another length.
     """
-    weights = as_array(weights)
+    weights = as_array(weights, "the vector of weights")
+    if min(input_size, hidden_size, num_layers) < 1:
+        raise ValueError(
+            f"input_size, hidden_size and num_layers must be 1 or more, got {input_size}, "
+            f"{hidden_size} and {num_layers}"
+        )
     shapes = _shapes(input_size, hidden_size, num_layers, bidirectional)
     sizes = [math.prod(shape) for shape in shapes.values()]
     if weights.shape != (sum(sizes),):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn.cell import Cell, Recurrence
-from jaxrnn.convert.layout import as_array, counterpart
+from jaxrnn.convert.layout import as_array, check_fit, counterpart, is_from
 from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
 from jaxrnn.lstm import LSTM, LSTMParams
 
@@ -16,18 +16,28 @@ def from_equinox(cell: Any) -> tuple[Cell, Any]:
 
         cell, params = from_equinox(eqx.nn.GRUCell(64, 256, key=key))
 
-    `use_bias=False` becomes biases of zeros. Raises ValueError for anything else.
+    `use_bias=False` becomes biases of zeros. Raises ValueError for anything else, for a
+    class derived from them, and for arrays that do not fit, such as the stacked ones of
+    `eqx.filter_vmap`.
     """
     kind = type(cell).__name__
-    if kind not in ("LSTMCell", "GRUCell"):
+    if kind not in ("LSTMCell", "GRUCell") or not is_from("equinox", cell):
         raise ValueError(f"from_equinox takes an LSTMCell or a GRUCell, got {kind}")
-    w_x, w_h = as_array(cell.weight_ih).T, as_array(cell.weight_hh).T
-    input_size, hidden_size = w_x.shape[0], w_h.shape[0]
-    b = as_array(cell.bias) if cell.use_bias else jnp.zeros(w_x.shape[1], w_x.dtype)
+    size, gates = cell.hidden_size, 4 if kind == "LSTMCell" else 3
+    shapes = {
+        "weight_ih": (gates * size, cell.input_size),
+        "weight_hh": (gates * size, size),
+    }
+    if cell.use_bias:
+        shapes |= {"bias": (gates * size,)} | ({} if gates == 4 else {"bias_n": (size,)})
+    arrays = {name: as_array(getattr(cell, name), name) for name in shapes}
+    check_fit(arrays, shapes)
+    w_x, w_h = arrays["weight_ih"].T, arrays["weight_hh"].T
+    b = arrays.get("bias", jnp.zeros(gates * size, w_x.dtype))
     if kind == "LSTMCell":
-        return LSTM(input_size, hidden_size), LSTMParams(w_x=w_x, w_h=w_h, b=b)
-    b_n = as_array(cell.bias_n) if cell.use_bias else jnp.zeros(hidden_size, w_x.dtype)
-    return GRU(input_size, hidden_size), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+        return LSTM(cell.input_size, size), LSTMParams(w_x=w_x, w_h=w_h, b=b)
+    b_n = arrays.get("bias_n", jnp.zeros(size, w_x.dtype))
+    return GRU(cell.input_size, size), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
 
 
 def to_equinox(recurrence: Recurrence, params: Any) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
-from jaxrnn.convert.layout import as_array, counterpart, reorder
+from jaxrnn.convert.layout import as_array, check_fit, counterpart, matrix_shape, reorder
 from jaxrnn.elman import Elman, ElmanParams
 from jaxrnn.gru import GRU, ResetBeforeGRU, ResetBeforeGRUParams
 from jaxrnn.lstm import LSTM, LSTMParams
@@ -27,23 +27,27 @@ def from_haiku(params: Mapping[str, Any], name: str | None = None) -> tuple[Cell
     `name` is the core's module name; without it `params` must hold one core alone. Haiku
     adds 1 to the LSTM's forget gate at run time, which we keep in b; its GRU resets
     before the product (a `ResetBeforeGRU`) and its z is our 1 - z, hence negated; its
-    VanillaRNN has ReLU. Raises ValueError where there is no such core.
+    VanillaRNN has ReLU. Params know of no policy of `jmp`: the computation has their dtype.
+    Raises ValueError where there is no such core or its arrays do not fit.
     """
     modules = {
-        path: {leaf: as_array(x) for leaf, x in leaves.items()}
+        path: {leaf: as_array(x, f"{path}/{leaf}") for leaf, x in leaves.items()}
         for path, leaves in sorted(params.items())
         if name is None or path == name or path.startswith(name + "/")
     }
-    match [(path.rpartition("/")[2], leaves) for path, leaves in modules.items()]:
-        case [(_, {"w_i": w_x, "w_h": w_h, "b": b})]:
-            return _read_gru(w_x, w_h, b)
-        case [("linear", {"w": w, "b": b})]:
-            return _read_lstm(w, b)
-        case [("linear", {"w": w_x, "b": b}), ("linear_1", {"w": w_h, **second})]:
-            return _read_elman(w_x, w_h, b + second.get("b", jnp.zeros_like(b)))
+    parts = [(*path.rpartition("/")[::2], leaves) for path, leaves in modules.items()]
+    match [(last, dict(sorted(leaves.items()))) for _, last, leaves in parts]:
+        case [(_, {"b": b, "w_h": w_h, "w_i": w_x, **rest})] if not rest:
+            return _read_gru(next(iter(modules)), w_x, w_h, b)
+        case [("linear", {"b": b, "w": w, **rest})] if not rest and parts[0][0]:
+            return _read_lstm(parts[0][0], w, b)
+        case [("linear", {"b": _, "w": _, **rest}), ("linear_1", {"w": _, **second})] if (
+            not rest and set(second) <= {"b"} and parts[0][0] == parts[1][0] != ""
+        ):
+            return _read_elman(parts[0][0], parts[0][2], parts[1][2])
     raise ValueError(
         f"one VanillaRNN, LSTM or GRU is wanted under the name {name!r}, got the modules "
-        f"{sorted(params)}"
+        f"{ {path: sorted(leaves) for path, leaves in sorted(params.items())} }"
     )
 
 
@@ -68,23 +72,44 @@ def _forget(size: int, dtype: Any) -> Array:
     return jnp.zeros(4 * size, dtype).at[size : 2 * size].set(1)
 
 
-def _read_lstm(w: Array, b: Array) -> tuple[LSTM, LSTMParams]:
-    size = w.shape[1] // 4
+def _read_lstm(core: str, w: Array, b: Array) -> tuple[LSTM, LSTMParams]:
+    rows, width = matrix_shape(f"{core}/linear/w", w)
+    size, rest = divmod(width, 4)
+    if rest or rows <= size:
+        raise ValueError(
+            f"{core}/linear/w is [D + H, 4H] in an LSTM, got {list(w.shape)}: it is none"
+        )
+    arrays = {f"{core}/linear/w": w, f"{core}/linear/b": b}
+    check_fit(arrays, {f"{core}/linear/b": (width,)})
     w, b = reorder(w, LSTM_ORDER), reorder(b, LSTM_ORDER) + _forget(size, b.dtype)
-    return LSTM(w.shape[0] - size, size), LSTMParams(w_x=w[:-size], w_h=w[-size:], b=b)
+    return LSTM(rows - size, size), LSTMParams(w_x=w[:-size], w_h=w[-size:], b=b)
 
 
 def _read_gru(
-    w_x: Array, w_h: Array, b: Array
+    core: str, w_x: Array, w_h: Array, b: Array
 ) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
+    arrays = {f"{core}/w_i": w_x, f"{core}/w_h": w_h, f"{core}/b": b}
+    input_size, _ = matrix_shape(f"{core}/w_i", w_x)
+    size, _ = matrix_shape(f"{core}/w_h", w_h)
+    shapes = (input_size, 3 * size), (size, 3 * size), (3 * size,)
+    check_fit(arrays, dict(zip(arrays, shapes, strict=True)))
     w_x, w_h, b = (_negate_z(reorder(x, GRU_ORDER)) for x in (w_x, w_h, b))
-    cell = ResetBeforeGRU(w_x.shape[0], w_h.shape[0])
-    return cell, ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
+    return ResetBeforeGRU(input_size, size), ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
 
 
-def _read_elman(w_x: Array, w_h: Array, b: Array) -> tuple[Elman, ElmanParams]:
-    cell = Elman(w_x.shape[0], w_h.shape[0], "relu")
-    return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b)
+def _read_elman(
+    core: str, inner: Mapping[str, Array], hidden: Mapping[str, Array]
+) -> tuple[Elman, ElmanParams]:
+    input_size, size = matrix_shape(f"{core}/linear/w", inner["w"])
+    arrays = {f"{core}/linear/{leaf}": x for leaf, x in inner.items()}
+    arrays |= {f"{core}/linear_1/{leaf}": x for leaf, x in hidden.items()}
+    shapes = {name: (size,) for name in arrays}
+    shapes[f"{core}/linear/w"] = input_size, size
+    shapes[f"{core}/linear_1/w"] = size, size
+    check_fit(arrays, shapes)
+    b = inner["b"] + hidden.get("b", jnp.zeros_like(inner["b"]))
+    cell = Elman(input_size, size, "relu")
+    return cell, ElmanParams(w_x=inner["w"], w_h=hidden["w"], b=b)
 
 
 def _negate_z(x: Array) -> Array:

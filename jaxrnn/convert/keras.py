@@ -11,7 +11,11 @@ from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import (
     as_array,
+    check_fit,
+    check_one_dtype,
     counterpart,
+    is_from,
+    matrix_shape,
     merge_biases,
     reorder,
     split_biases,
@@ -20,6 +24,7 @@ from jaxrnn.elman import Elman, ElmanParams
 from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU, ResetBeforeGRUParams
 from jaxrnn.lstm import LSTM, LSTMParams
 
+LAYERS = {"LSTM", "GRU", "SimpleRNN", "RNN"}
 MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "product"}
 # Keras's hard_sigmoid is another function than ours: its slope is 1/6.
 ACTIVATIONS = {
@@ -40,20 +45,30 @@ def from_keras(layer: Any) -> tuple[Recurrence, Any]:
     An `LSTM` layer becomes an LSTM, `GRU` a GRU (`reset_after=True`, the default) or a
     ResetBeforeGRU, `SimpleRNN` an Elman, `Bidirectional` a Bidirectional with the same
     merge, `StackedRNNCells` in an `RNN` or a list of layers a Stack. `use_bias=False`
-    becomes a bias of zeros. Dropout is not carried over. Raises ValueError for any other
-    layer, for activations that our cells do not have, and for `go_backwards=True`
-    outside a Bidirectional (that is `unroll(..., reverse=True)`).
+    becomes a bias of zeros.
+
+    The result computes what `layer(x, training=False)` does, at every step: `dropout`,
+    `recurrent_dropout`, regularisers and constraints, which act in training alone, are
+    not carried over, and `return_sequences`, `return_state` and `unroll` do not matter
+    (without `return_sequences` a Bidirectional of Keras gives the last output of each
+    direction: those in our carry).
+
+    Raises ValueError for any other layer or a class derived from these, for activations
+    that our cells do not have, for a policy that computes in another dtype than that of
+    the weights, for `stateful=True` and for `go_backwards=True` outside a Bidirectional.
     """
     if isinstance(layer, Sequence):
-        return _stack([from_keras(one) for one in layer])
-    if hasattr(layer, "merge_mode"):
+        return _read_list(layer)
+    if type(layer).__name__ == "Bidirectional" and is_from("keras", layer):
         return _read_bidirectional(layer)
     if getattr(layer, "go_backwards", False):
         raise ValueError(
-            f"{layer.name} runs backwards (go_backwards=True), which a recurrence cannot "
-            "say: convert a layer without it and use unroll(..., reverse=True)"
+            f"{layer.name} reads from the last time step to the first and gives its "
+            "outputs in that order (go_backwards=True): convert it with "
+            "go_backwards=False, take carry, ys = unroll(..., reverse=True), and turn ys "
+            "round: ys[::-1]"
         )
-    return _read_cell(getattr(layer, "cell", layer))
+    return _read_layer(layer)
 
 
 def to_keras(recurrence: Recurrence, params: Any) -> list:
@@ -78,7 +93,21 @@ def to_keras(recurrence: Recurrence, params: Any) -> list:
 
 def _stack(parts: list[tuple[Recurrence, Any]]) -> tuple[Stack, tuple]:
     recurrences, params = zip(*parts, strict=True)
+    check_one_dtype(params)
     return Stack(recurrences), params
+
+
+def _read_list(layers: Sequence[Any]) -> tuple[Stack, tuple]:
+    if not layers:
+        raise ValueError("from_keras takes one layer or more, got an empty list")
+    parts = [from_keras(layer) for layer in layers]
+    for layer in layers[:-1]:
+        if not getattr(layer, "return_sequences", True):
+            raise ValueError(
+                f"{layer.name} gives its last output alone (return_sequences=False), and "
+                "a Stack hands on all of them"
+            )
+    return _stack(parts)
 
 
 def _read_bidirectional(layer: Any) -> tuple[Bidirectional, tuple]:
@@ -88,30 +117,65 @@ def _read_bidirectional(layer: Any) -> tuple[Bidirectional, tuple]:
             f"direction first, got merge_mode={layer.merge_mode!r} and "
             f"go_backwards={layer.forward_layer.go_backwards} in the forward layer"
         )
-    forward, forward_params = _read_cell(layer.forward_layer.cell)
-    backward, backward_params = _read_cell(layer.backward_layer.cell)
+    _check_dtype(layer)
+    forward, forward_params = _read_layer(layer.forward_layer)
+    backward, backward_params = _read_layer(layer.backward_layer)
     merged = Bidirectional(forward, backward, MERGES[layer.merge_mode])  # pyright: ignore
-    return merged, (forward_params, backward_params)
+    params = forward_params, backward_params
+    check_one_dtype(params)
+    return merged, params
+
+
+def _read_layer(layer: Any) -> tuple[Recurrence, Any]:
+    if type(layer).__name__ in LAYERS and is_from("keras", layer):
+        if layer.stateful:
+            raise ValueError(
+                f"{layer.name} keeps its carry from call to call (stateful=True), a "
+                "recurrence is handed it: convert it with stateful=False and give unroll "
+                "the carry"
+            )
+        _check_dtype(layer)
+        layer = layer.cell
+    return _read_cell(layer)
 
 
 def _read_cell(cell: Any) -> tuple[Recurrence, Any]:
-    if hasattr(cell, "cells"):
-        return _stack([_read_cell(one) for one in cell.cells])
     kind = type(cell).__name__
-    if kind not in READERS:
+    if kind == "StackedRNNCells" and is_from("keras", cell):
+        return _stack([_read_cell(one) for one in cell.cells])
+    if kind not in READERS or not is_from("keras", cell):
         raise ValueError(f"from_keras takes LSTM, GRU and SimpleRNN layers, got {kind}")
     if not cell.built:
         raise ValueError(f"{cell.name} has no weights yet: build it first")
     config = cell.get_config()
     if kind != "SimpleRNNCell":
         _check_activations(kind, config)
-    w_x, w_h = _value(cell.kernel), _value(cell.recurrent_kernel)
-    b = None if cell.bias is None else _value(cell.bias)
-    return READERS[kind](config, w_x, w_h, b)
+    _check_dtype(cell)
+    arrays = {
+        name: as_array(getattr(variable, "value", variable), f"the {name} of {cell.name}")
+        for name in ("kernel", "recurrent_kernel", "bias")
+        if (variable := getattr(cell, name)) is not None
+    }
+    (input_size, _), size = matrix_shape("kernel", arrays["kernel"]), cell.units
+    width = {"LSTMCell": 4, "GRUCell": 3, "SimpleRNNCell": 1}[kind] * size
+    biases = (2, width) if config.get("reset_after") else (width,)
+    shapes = {
+        "kernel": (input_size, width),
+        "recurrent_kernel": (size, width),
+        "bias": biases,
+    }
+    check_fit(arrays, {name: shapes[name] for name in arrays})
+    b = arrays.get("bias", jnp.zeros(biases, arrays["kernel"].dtype))
+    return READERS[kind](config, arrays["kernel"], arrays["recurrent_kernel"], b)
 
 
-def _value(variable: Any) -> Array:
-    return as_array(getattr(variable, "value", variable))
+def _check_dtype(layer: Any) -> None:
+    if layer.compute_dtype != layer.variable_dtype:
+        raise ValueError(
+            f"{layer.name} computes in {layer.compute_dtype} with weights of "
+            f"{layer.variable_dtype}, our cells in their parameters' dtype: convert a "
+            "layer of one dtype"
+        )
 
 
 def _check_activations(kind: str, config: dict[str, Any]) -> None:
@@ -123,32 +187,27 @@ def _check_activations(kind: str, config: dict[str, Any]) -> None:
         )
 
 
-def _read_lstm(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
-    b = jnp.zeros(w_x.shape[1], w_x.dtype) if b is None else b
+def _read_lstm(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
     cell = LSTM(w_x.shape[0], w_h.shape[0])
     return cell, LSTMParams(w_x=w_x, w_h=w_h, b=b)
 
 
-def _read_gru(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
+def _read_gru(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
     sizes = w_x.shape[0], w_h.shape[0]
-    two = config["reset_after"]
-    if b is None:
-        b = jnp.zeros((2, w_x.shape[1]) if two else w_x.shape[1], w_x.dtype)
     w_x, w_h, b = (reorder(x, GRU_ORDER) for x in (w_x, w_h, b))
-    if not two:
+    if not config["reset_after"]:
         return ResetBeforeGRU(*sizes), ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
     b, b_n = merge_biases(*b)
     return GRU(*sizes), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
 
 
-def _read_elman(config: dict, w_x: Array, w_h: Array, b: Array | None) -> tuple:
+def _read_elman(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
     name = config["activation"]
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(
             f"the activation {name!r} of this SimpleRNN is none of those of an Elman: "
             f"{', '.join(ACTIVATIONS)}"
         )
-    b = jnp.zeros(w_x.shape[1], w_x.dtype) if b is None else b
     cell = Elman(w_x.shape[0], w_h.shape[0], ACTIVATIONS[name])
     return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b)
 

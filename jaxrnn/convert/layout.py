@@ -14,24 +14,83 @@ from jaxrnn.cell import Recurrence
 Entry = TypeVar("Entry")
 
 
-def as_array(x: Any) -> Array:
-    """A JAX, NumPy or PyTorch array as a JAX array of the same dtype.
+def as_array(x: Any, name: str) -> Array:
+    """The foreign array `name`, of JAX, NumPy or PyTorch, as a JAX array of its own dtype.
 
-    Raises ValueError for float64 while JAX's 64-bit mode is off: it would lose bits.
+    Raises ValueError for anything but floating-point numbers, and for float64 while JAX's
+    64-bit mode is off: it would lose bits.
     """
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-        # NumPy alone knows no bfloat16, and every bfloat16 is a float32.
-        brain = str(x.dtype) == "torch.bfloat16"
-        x = x.float().numpy().astype(jnp.bfloat16) if brain else x.numpy()
     if not isinstance(x, jax.Array):
-        x = np.asarray(x)
+        try:
+            x = _as_numpy(x)
+        except (TypeError, ValueError, RuntimeError) as error:  # meta, sparse, quantised
+            kind = type(x).__name__
+            raise ValueError(f"{name}, a {kind}, is not a plain array: {error}") from error
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} must hold floating-point numbers, got {x.dtype}")
     if jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype:
         raise ValueError(
-            f"the weights are {x.dtype} and JAX's 64-bit mode is off: switch on "
-            "jax_enable_x64, or cast them to float32 first"
+            f"{name} is {x.dtype} and JAX's 64-bit mode is off: switch on "
+            "jax_enable_x64, or cast it to float32 first"
         )
     return jnp.asarray(x)
+
+
+def _as_numpy(x: Any) -> np.ndarray:
+    if not hasattr(x, "detach"):
+        return np.asarray(x)
+    x = x.detach().cpu()
+    # NumPy alone knows no bfloat16, and every bfloat16 is a float32.
+    brain = str(x.dtype) == "torch.bfloat16"
+    return x.float().numpy().astype(jnp.bfloat16) if brain else x.numpy()
+
+
+def matrix_shape(name: str, x: Array) -> tuple[int, int]:
+    """The shape of a weight matrix, from which a cell's sizes are read.
+
+    Raises ValueError if it is none, as are the stacked weights of several cells.
+    """
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(
+            f"{name} must be a matrix, got shape {list(x.shape)}"
+            + ("; convert stacked cells one by one" if x.ndim > 2 else "")
+        )
+    return x.shape  # pyright: ignore[reportReturnType]
+
+
+def check_fit(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Holds the foreign arrays of one cell to their shapes and to one dtype.
+
+    Raises ValueError that names the first one which does not fit.
+    """
+    first, *_ = arrays
+    for name, shape in shapes.items():
+        x = arrays[name]
+        if x.shape != shape:
+            raise ValueError(
+                f"{name} must be {list(shape)} beside "
+                f"{', '.join(other for other in arrays if other != name)}, got "
+                f"{list(x.shape)}"
+            )
+        if x.dtype != arrays[first].dtype:
+            raise ValueError(
+                f"{name} is {x.dtype} and {first} {arrays[first].dtype}: cast them to one "
+                "dtype first"
+            )
+
+
+def check_one_dtype(params: Any) -> None:
+    """Raises ValueError where the parts of a composition have different dtypes."""
+    dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"the layers have the dtypes {' and '.join(dtypes)}: cast them to one first"
+        )
+
+
+def is_from(package: str, x: Any) -> bool:
+    """Whether the class of `x` is one of the package's own, which is not imported."""
+    return type(x).__module__.partition(".")[0] == package
 
 
 def reorder(x: Array, order: tuple[int, ...]) -> Array:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from flax.core import meta
+from flax.traverse_util import flatten_dict
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
-from jaxrnn.convert.layout import as_array, counterpart
+from jaxrnn.convert.layout import as_array, check_fit, counterpart, matrix_shape
 from jaxrnn.elman import Elman, ElmanParams
 from jaxrnn.gru import GRU, GRUParams, MinimalGRU, ResetBeforeGRU
 from jaxrnn.lstm import LSTM, LSTMParams
@@ -49,28 +51,50 @@ def from_linen(params: Mapping[str, Any], *, activation: str = "tanh") -> tuple[
         variables = linen.OptimizedLSTMCell(256).init(key, carry, x)
         cell, params = from_linen(variables["params"])
 
-    The kind of cell is seen from the names in the tree, which do not tell its functions:
-    the gates are taken to be sigmoid and tanh, Linen's defaults, and `activation` is that
-    of a SimpleCell (without `residual`). Linen's LSTM carry is (c, h), ours (h, c).
-    Raises ValueError for the params of any other module, `MGUCell` among them, which is
-    not `MinimalGRU`.
+    The kind of cell is seen from the names in the tree, which do not tell its options:
+    the gates are taken to be sigmoid and tanh, the computation to have the dtype of the
+    params, and the carry to begin with zeros, Linen's defaults; `activation` is that of a
+    SimpleCell (without `residual`). Linen's LSTM carry is (c, h), ours (h, c). Raises
+    ValueError for the params of any other module, `MGUCell` among them, which is not
+    `MinimalGRU`, and for arrays that do not fit.
     """
+    kind = _kind(set(params))
+    if activation != "tanh" and kind is not Elman:
+        raise ValueError(
+            f"activation={activation!r} is for a SimpleCell, not {kind.__name__}"
+        )
+    places = {
+        field: [f"{name}/{leaf}" for name in names]
+        for field, (names, leaf) in PLACES[kind].items()
+    }
+    given = flatten_dict(meta.unbox(params), sep="/")
+    wanted = sorted(name for names in places.values() for name in names)
+    if sorted(given) != wanted:
+        raise ValueError(f"a Linen cell of these names has {wanted}, got {sorted(given)}")
+    arrays = {name: as_array(given[name], name) for name in wanted}
+    (first, *_) = places["w_x"]
+    input_size, size = matrix_shape(first, arrays[first])
+    rows = {"w_x": (input_size,), "w_h": (size,)}
+    shapes = {n: (*rows.get(field, ()), size) for field in places for n in places[field]}
+    check_fit(arrays, shapes)
+    ours = PARAMS[kind](
+        **{
+            field: jnp.concatenate([arrays[name] for name in names], axis=-1)
+            for field, names in places.items()
+        }
+    )
+    constants = {"activation": activation} if kind is Elman else {}
+    return kind(input_size, size, **constants), ours
+
+
+def _kind(given: set[str]) -> type[Cell]:
     for kind, places in PLACES.items():
-        if set(params) == {name for names, _ in places.values() for name in names}:
-            ours = PARAMS[kind](
-                **{
-                    field: jnp.concatenate(
-                        [as_array(params[name][leaf]) for name in names], axis=-1
-                    )
-                    for field, (names, leaf) in places.items()
-                }
-            )
-            constants = {"activation": activation} if kind is Elman else {}
-            return kind(ours.w_x.shape[0], ours.w_h.shape[0], **constants), ours
-    if set(params) == MGU:
+        if given == {name for names, _ in places.values() for name in names}:
+            return kind
+    if given == MGU:
         raise ValueError(f"an MGUCell cannot be converted: {MGU_REASON}")
     raise ValueError(
-        f"not the params of a Linen LSTMCell, GRUCell or SimpleCell: {sorted(params)}"
+        f"not the params of a Linen LSTMCell, GRUCell or SimpleCell: {sorted(given)}"
     )
 
 

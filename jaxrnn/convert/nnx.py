@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jax import Array
 
 from jaxrnn.activations import ACTIVATIONS
 from jaxrnn.cell import Cell
-from jaxrnn.convert.layout import as_array, counterpart, function_of
+from jaxrnn.convert.layout import as_array, check_fit, counterpart, function_of
 from jaxrnn.elman import Elman, ElmanParams
 from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
 from jaxrnn.lstm import LSTM, LSTMParams
@@ -30,12 +32,16 @@ def from_nnx(cell: nnx.RNNCellBase) -> tuple[Cell, Any]:
 
     The GRUCell of NNX has no bias inside the reset product, so b_n is zero. NNX's LSTM
     carry is (c, h), ours (h, c). Raises ValueError for any other module, for a SimpleCell
-    with `residual`, and for activations that our cells do not have.
+    with `residual`, for activations that our cells do not have, for a `dtype` of
+    computation that is not the parameters', for a `carry_init` other than zeros, and for
+    arrays that do not fit, such as the stacked ones of `nnx.vmap`.
     """
     recurrence = _recurrence(cell)
+    arrays = _arrays(cell, recurrence)
+    _check_dtype(cell, next(iter(arrays.values())).dtype)
     fields = {
-        field: jnp.concatenate([as_array(piece[...]) for piece in pieces], axis=-1)
-        for field, pieces in _variables(cell).items()
+        field: jnp.concatenate([arrays[name] for name in names], axis=-1)
+        for field, names in _names(cell).items()
     }
     if isinstance(recurrence, LSTM):
         return recurrence, LSTMParams(**fields)
@@ -68,15 +74,18 @@ def to_nnx(
         cell = _fresh(recurrence, params.w_x.dtype)
     if function_of(_recurrence(cell)) != function_of(recurrence):
         raise ValueError(f"the NNX cell is {_recurrence(cell)}, not {recurrence}")
-    for field, pieces in _variables(cell).items():
-        blocks = jnp.split(getattr(params, field), len(pieces), axis=-1)
-        for piece, block in zip(pieces, blocks, strict=True):
-            piece.set_value(block)
+    _check_dtype(cell, params.w_x.dtype)
+    for field, names in _names(cell).items():
+        blocks = jnp.split(getattr(params, field), len(names), axis=-1)
+        for name, block in zip(names, blocks, strict=True):
+            _variable(cell, name).set_value(block)
     return cell
 
 
 def _fresh(recurrence: Cell, dtype: Any) -> nnx.RNNCellBase:
-    constants: dict[str, Any] = {"dtype": dtype, "param_dtype": dtype}
+    # Overwritten at once; LAPACK knows no orthogonal matrices in half precision.
+    constants: dict[str, Any] = {"recurrent_kernel_init": nnx.initializers.zeros}
+    constants |= {"dtype": dtype, "param_dtype": dtype}
     if isinstance(recurrence, Elman):
         constants["activation_fn"] = ACTIVATIONS[recurrence.activation]
     return FRESH[type(recurrence)](
@@ -89,6 +98,13 @@ def _recurrence(cell: Any) -> Cell:
     if kind is None:
         known = ", ".join(cls.__name__ for cls in KINDS)
         raise ValueError(f"from_nnx takes an NNX {known}, got {type(cell).__name__}")
+    if cell.carry_init not in (None, nnx.initializers.zeros):
+        raise ValueError(
+            f"the carry of this {kind.__name__} begins with carry_init={cell.carry_init}, "
+            "ours with zeros: convert it without and give unroll the carry"
+        )
+    if cell.promote_dtype is not promote_dtype:
+        raise ValueError(f"this cell has a promote_dtype of its own: {cell.promote_dtype}")
     sizes = cell.in_features, cell.hidden_features
     if kind is Elman:
         if cell.residual:
@@ -114,16 +130,50 @@ def _name(function: Any) -> str:
     )
 
 
-def _variables(cell: Any) -> dict[str, list[Any]]:
+def _names(cell: Any) -> dict[str, list[str]]:
     """The variables that hold each of our parameters, in pieces side by side."""
     if type(cell) is nnx.LSTMCell:
-        inputs = [cell.ii, cell.if_, cell.ig, cell.io]
-        hidden = biased = [cell.hi, cell.hf, cell.hg, cell.ho]
+        inputs, hidden = ["ii", "if_", "ig", "io"], ["hi", "hf", "hg", "ho"]
     else:
-        inputs, hidden = [cell.dense_i], [cell.dense_h]
-        biased = hidden if type(cell) is nnx.OptimizedLSTMCell else inputs
+        inputs, hidden = ["dense_i"], ["dense_h"]
+    lstm = isinstance(cell, nnx.LSTMCell | nnx.OptimizedLSTMCell)
     return {
-        "w_x": [linear.kernel for linear in inputs],
-        "w_h": [linear.kernel for linear in hidden],
-        "b": [linear.bias for linear in biased],
+        "w_x": [f"{linear}.kernel" for linear in inputs],
+        "w_h": [f"{linear}.kernel" for linear in hidden],
+        "b": [f"{linear}.bias" for linear in (hidden if lstm else inputs)],
     }
+
+
+def _variable(cell: Any, name: str) -> Any:
+    linear, leaf = name.split(".")
+    layer = getattr(cell, linear)
+    if type(layer) is not nnx.Linear or getattr(layer, leaf) is None:
+        raise ValueError(f"{name} is wanted of an nnx.Linear, {linear} is {layer}")
+    return getattr(layer, leaf)
+
+
+def _arrays(cell: Any, recurrence: Cell) -> dict[str, Array]:
+    """The values of the variables, which fit the sizes of the cell."""
+    names = _names(cell)
+    arrays = {
+        name: as_array(_variable(cell, name)[...], name)
+        for pieces in names.values()
+        for name in pieces
+    }
+    rows = {"w_x": (recurrence.input_size,), "w_h": (recurrence.hidden_size,), "b": ()}
+    gates = {LSTM: 4, GRU: 3, Elman: 1}[type(recurrence)]
+    shapes = {
+        name: (*rows[field], gates * recurrence.hidden_size // len(pieces))
+        for field, pieces in names.items()
+        for name in pieces
+    }
+    check_fit(arrays, shapes)
+    return arrays
+
+
+def _check_dtype(cell: Any, dtype: Any) -> None:
+    if cell.dtype is not None and jnp.dtype(cell.dtype) != dtype:
+        raise ValueError(
+            f"this {type(cell).__name__} computes in dtype={jnp.dtype(cell.dtype)} with "
+            f"parameters of {dtype}, our cells in their parameters' dtype: make them one"
+        )

@@ -1,8 +1,6 @@
-"""PyTorch: `nn.LSTM` (with `proj_size` too), `nn.GRU` and `nn.RNN`."""
+"""PyTorch: `nn.LSTM` (with `proj_size` too), `nn.GRU`, `nn.RNN` and their cells."""
 
-import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,10 +11,20 @@ from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import (
     as_array,
+    check_fit,
+    check_one_dtype,
     counterpart,
     function_of,
+    matrix_shape,
     merge_biases,
     split_biases,
+)
+from jaxrnn.convert.torch_state import (
+    DIRECTIONS,
+    check_dropout,
+    layout_of,
+    live_module,
+    state_dict_of,
 )
 from jaxrnn.elman import Elman, ElmanParams
 from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
@@ -25,45 +33,48 @@ from jaxrnn.projected import ProjectedLSTM, ProjectedLSTMParams
 
 Weights = dict[str, Array]
 
-DIRECTIONS = ("", "_reverse")
-
 
 def from_torch(
     source: Any, *, activation: str | None = None, prefix: str = ""
 ) -> tuple[Recurrence, Any]:
-    """A recurrence and its params from an `nn.LSTM`, `nn.GRU` or `nn.RNN`.
+    """A recurrence and its params from an `nn.LSTM`, `nn.GRU`, `nn.RNN` or a cell of them.
 
         recurrence, params = from_torch(torch.nn.LSTM(64, 256, num_layers=2))
         recurrence, params = from_torch("model.safetensors", prefix="encoder.lstm.")
 
     `source` is the module, its state dict (of tensors or arrays), or the path of a
-    `.safetensors` file; `prefix` is what comes before `weight_ih_l0` in the keys. One
-    layer becomes a cell, several a `Stack`, two directions a `Bidirectional` (inside
-    the Stack). PyTorch's two biases become one, but for the GRU's b_hn, which is b_n;
-    `bias=False` becomes a bias of zeros. Dropout between layers is not carried over,
-    and time leads whatever `batch_first` was.
+    `.safetensors` file; `prefix` is what comes before `weight_ih_l0` in the keys (before
+    `weight_ih` for an LSTMCell, GRUCell or RNNCell). One layer becomes a cell, several a
+    `Stack`, two directions a `Bidirectional` (inside the Stack). PyTorch's two biases
+    become one, but for the GRU's b_hn, which is b_n; `bias=False` becomes a bias of
+    zeros. Time leads whatever `batch_first` was.
+
+    Dropout between layers is not carried over: a module that has it converts as it
+    computes after `eval()`, and is refused in training mode. State dicts and files know
+    of none.
 
     The kind of cell is seen from the shapes, except the `activation` ("tanh" or "relu")
     of an `nn.RNN` given as a state dict or file. Raises ValueError where the weights
     are not those of one such module, and for pickled files, which are never read.
     """
-    activation = getattr(source, "nonlinearity", activation)
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in _state_dict(source).items()
-        if key.startswith(prefix)
-    }
-    if "weight_ih_l0" not in state:
-        raise ValueError(f"no {prefix}weight_ih_l0 among the keys {sorted(state)}")
+    module = live_module(source, prefix)
+    check_dropout(module)
+    own = getattr(module, "nonlinearity", None)
+    if None not in (own, activation) and own != activation:
+        raise ValueError(f"the module has nonlinearity={own!r}, not {activation!r}")
+    given = state_dict_of(source)
+    state = {key.removeprefix(prefix): key for key in given if key.startswith(prefix)}
+    names, suffixes = layout_of(state, prefix, sorted(given))
     layers = []
-    while f"weight_ih_l{len(layers)}" in state:
-        layers.append(_read_layer(state, len(layers), activation))
-    if state:
-        raise ValueError(f"keys that no recurrent layer has: {sorted(state)}")
-    recurrences, params = zip(*layers, strict=True)
-    if len(layers) == 1:
-        return recurrences[0], params[0]
-    return Stack(recurrences), params
+    for layer in suffixes:
+        layers.append([])
+        for suffix in layer:
+            arrays = {n: as_array(given[state[n + suffix]], n + suffix) for n in names}
+            layers[-1].append(_read(arrays, suffix, own or activation))
+    _check_uniform([[cell for cell, _ in layer] for layer in layers])
+    recurrences, params = zip(*map(_join_directions, layers), strict=True)
+    check_one_dtype(params)
+    return (recurrences[0], params[0]) if len(layers) == 1 else (Stack(recurrences), params)
 
 
 def to_torch(recurrence: Recurrence, params: Any) -> dict[str, np.ndarray]:
@@ -95,69 +106,63 @@ def torch_arrays(recurrence: Recurrence, params: Any) -> dict[str, Array]:
     return state
 
 
-def _state_dict(source: Any) -> Mapping[str, Any]:
-    if isinstance(source, Mapping):
-        return source
-    if not isinstance(source, (str, os.PathLike)):
-        return source.state_dict()
-    if Path(source).suffix != ".safetensors":
-        raise ValueError(
-            f"cannot read {source}: only .safetensors files are read, because loading a "
-            "pickled file (.pt, .pth, .bin) can run any code; save it as safetensors, or "
-            "load it with torch.load(..., weights_only=True) and give the state dict"
-        )
-    from safetensors.numpy import load_file
-
-    return load_file(source)
-
-
-def _read_layer(
-    state: dict[str, Any], number: int, activation: str | None
-) -> tuple[Recurrence, Any]:
-    """Takes one layer's weights out of `state`."""
-    directions = []
-    for direction in DIRECTIONS:
-        suffix = f"_l{number}{direction}"
-        keys = [key for key in state if key.endswith(suffix)]
-        if not keys:
-            continue
-        for needed in ("weight_ih" + suffix, "weight_hh" + suffix):
-            if needed not in keys:
-                raise ValueError(f"no {needed} among the keys {sorted(keys)}")
-        weights = {k.removesuffix(suffix): as_array(state.pop(k)) for k in keys}
-        directions.append(_read(weights, activation))
-    if len(directions) == 1:
-        return directions[0]
-    (forward, backward), params = zip(*directions, strict=True)
-    return Bidirectional(forward, backward), params
-
-
-def _read(weights: Weights, activation: str | None) -> tuple[Cell, Any]:
-    w_x, w_h = weights["weight_ih"].T, weights["weight_hh"].T
-    nothing = jnp.zeros(w_x.shape[1], w_x.dtype)
-    b_x, b_h = weights.get("bias_ih", nothing), weights.get("bias_hh", nothing)
-    input_size, (hidden_size, width) = w_x.shape[0], w_h.shape
+def _read(weights: Weights, suffix: str, activation: str | None) -> tuple[Cell, Any]:
+    """The cell of one layer and direction, whose keys end in `suffix`."""
+    width, input_size = matrix_shape("weight_ih" + suffix, weights["weight_ih"])
+    _, carried = matrix_shape("weight_hh" + suffix, weights["weight_hh"])
+    size = carried
+    shapes = {"weight_ih": (width, input_size), "weight_hh": (width, carried)}
     if "weight_hr" in weights:
+        _, size = matrix_shape("weight_hr" + suffix, weights["weight_hr"])
+        shapes["weight_hr"] = (carried, size)
+    if "bias_ih" in weights:
+        shapes |= {"bias_ih": (width,), "bias_hh": (width,)}
+    check_fit(
+        {name + suffix: x for name, x in weights.items()},
+        {name + suffix: shape for name, shape in shapes.items()},
+    )
+    kind = _kind(width, size, "weight_hr" in weights, suffix)
+    if activation is not None and kind is not Elman:
+        raise ValueError(f"a {kind.__name__} has no activation={activation!r} to choose")
+    w_x, w_h = weights["weight_ih"].T, weights["weight_hh"].T
+    nothing = jnp.zeros(width, w_x.dtype)
+    b_x, b_h = weights.get("bias_ih", nothing), weights.get("bias_hh", nothing)
+    if kind is ProjectedLSTM:
         w_p = weights["weight_hr"].T
-        cell = ProjectedLSTM(input_size, *w_p.shape)
+        cell = ProjectedLSTM(input_size, size, carried)
         return cell, ProjectedLSTMParams(w_x=w_x, w_h=w_h, b=b_x + b_h, w_p=w_p)
-    if width == 4 * hidden_size:
-        params = LSTMParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
-        return LSTM(input_size, hidden_size), params
-    if width == 3 * hidden_size:
+    if kind is GRU:
         b, b_n = merge_biases(b_x, b_h)
-        return GRU(input_size, hidden_size), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
-    if width == hidden_size and activation in ("tanh", "relu"):
-        params = ElmanParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
-        return Elman(input_size, hidden_size, activation), params
-    if width == hidden_size:
+        return GRU(input_size, size), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+    if kind is LSTM:
+        return LSTM(input_size, size), LSTMParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
+    if activation not in ("tanh", "relu"):
         raise ValueError(
             "these are the weights of an nn.RNN, which do not tell its nonlinearity: "
             f'give activation="tanh" or activation="relu", got {activation!r}'
         )
-    raise ValueError(
-        f"weight_hh of shape {(width, hidden_size)} is that of no LSTM, GRU or RNN"
-    )
+    cell = Elman(input_size, size, activation)
+    return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
+
+
+def _kind(width: int, size: int, projected: bool, suffix: str) -> type[Cell]:
+    kinds = {4: LSTM, 3: GRU, 1: Elman}
+    if projected:
+        kinds = {4: ProjectedLSTM}
+    gates, rest = divmod(width, size)
+    if rest or gates not in kinds:
+        raise ValueError(
+            f"weight_hh{suffix} with {width} rows for {size} units is that of no LSTM, "
+            "GRU or RNN"
+        )
+    return kinds[gates]
+
+
+def _join_directions(directions: list[tuple[Cell, Any]]) -> tuple[Recurrence, Any]:
+    if len(directions) == 1:
+        return directions[0]
+    (forward, backward), params = zip(*directions, strict=True)
+    return Bidirectional(forward, backward), params
 
 
 def _layers(recurrence: Recurrence, params: Any) -> Iterator[list[tuple[Recurrence, Any]]]:
