@@ -1,0 +1,77 @@
+"""What the probes of a GPU share: rows as JSON lines, compiling in threads, timing."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def emit(**row: Any) -> None:
+    """One result, at once, so that a probe that is stopped loses only what comes after."""
+    print(json.dumps(row), flush=True)
+
+
+def compile_all(
+    lowered: Mapping[str, Callable[[], Any]], threads: int = 16
+) -> dict[str, Any]:
+    """Each program compiled, side by side; an Exception in place of one that failed.
+
+    A value is called in this thread and gives what `jax.jit(f).lower(...)` gives.
+    """
+
+    def compiled(program: Any) -> Any:
+        if isinstance(program, Exception):
+            return program
+        try:
+            return program.compile()
+        except Exception as error:
+            return error
+
+    def traced(lower: Callable[[], Any]) -> Any:
+        try:
+            return lower()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = {
+            name: pool.submit(compiled, traced(lower)) for name, lower in lowered.items()
+        }
+        return {name: future.result() for name, future in futures.items()}
+
+
+def milliseconds(program: Callable[[], Any], warm: int = 3, counted: int = 9) -> float:
+    """The median time of `program`, which waits for its own result.
+
+    XLA records a command buffer at the second run: the first three are not counted.
+    """
+    times = []
+    for number in range(warm + counted):
+        began = time.perf_counter()
+        program()
+        if number >= warm:
+            times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times)
+
+
+def waited(program: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def distance(got: Any, want: Any) -> float:
+    """The largest ||got - want|| / ||want|| over the leaves of two trees; inf for a NaN."""
+    largest = 0.0
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        a, b = (np.asarray(x).astype(np.complex128) for x in (a, b))
+        error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
+        largest = max(largest, float(error) if np.isfinite(error) else float("inf"))
+    return largest
+
+
+def brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
