@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +55,6 @@ def layers(name: str, seconds: int, **options: list[str]) -> Probe:
 
 # Side by side: what is compared here is bits, not time.
 CORRECTNESS = [
-    Probe("persistent kernels", "persistent_check", (), 90),
     Probe("parity float32", "parity", (), 110),
     Probe("parity bfloat16", "parity", ("--bfloat16",), 110),
     *(
@@ -67,10 +67,10 @@ CORRECTNESS = [
 # One after the other, each with the machine to itself.
 BOTH = ["bfloat16", "float32"]
 TIMES = [
-    Probe("persistent kernel times", "persistent_check", ("--time",), 60),
     Probe("torch.nn LSTM", "torch_layers", ("--size", *SIZES), 40),
     layers("ladder LSTM", 60, size=["512x64"], dtype=BOTH, programs=LADDER),
     layers("graphs LSTM", 40, size=["512x64"], dtype=["bfloat16"], programs=GRAPHS),
+    Probe("persistent kernel gmem", "persistent_check", ("--exchange", "gmem"), 40),
     language_model(
         "language model",
         *("--hidden", "650", "1500", "--precision", *BOTH),
@@ -78,6 +78,7 @@ TIMES = [
         seconds=60,
     ),
     Probe("torch language model", "torch_language_model", ("--hidden", "650", "1500"), 30),
+    Probe("persistent kernel smem", "persistent_check", ("--exchange", "smem"), 40),
     layers("sizes LSTM", 120, size=SIZES[1:], dtype=BOTH, programs=RUNGS),
     Probe("torch.nn GRU", "torch_layers", ("--cell", "gru", "--size", *SIZES), 40),
     layers("sizes GRU", 120, cell=["gru"], size=SIZES, dtype=BOTH, programs=RUNGS),
@@ -86,15 +87,10 @@ TIMES = [
 WITHOUT_A_GPU = [Probe("lowering and simulation", "lowering", (), 600)]
 
 
-def run(probe: Probe, seconds: float, without_gpu: bool) -> dict[str, Any]:
+def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
     """Its rows, its seconds and what went wrong, if anything did."""
-    environment = dict(os.environ)
-    environment["XLA_FLAGS"] = " ".join(
-        [environment.get("XLA_FLAGS", ""), probe.flags]
-    ).strip()
-    environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    if without_gpu:
-        environment["JAX_PLATFORMS"] = "cpu"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {probe.flags}".strip()
+    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
     command = [sys.executable, "-m", f"{PACKAGE}.{probe.module}", *probe.arguments]
     began, rows, noise = time.monotonic(), [], []
     process = subprocess.Popen(
@@ -118,11 +114,19 @@ def run(probe: Probe, seconds: float, without_gpu: bool) -> dict[str, Any]:
     taken = time.monotonic() - began
     found: dict[str, Any] = {"probe": probe.name, "seconds": round(taken, 1), "rows": rows}
     if code:
-        late = taken >= seconds
-        found["failed"] = f"stopped after {seconds:.0f} s" if late else f"exit code {code}"
+        stopped = f"stopped after {seconds:.0f} s"
+        found["failed"] = stopped if taken >= seconds else f"exit code {code}"
         found["noise"] = noise[-25:]
-    print(f"{probe.name}: {len(rows)} rows in {taken:.0f} s", found.get("failed", ""))
+    print(
+        f"{probe.name}: {len(rows)} rows in {taken:.0f} s",
+        found.get("failed", ""),
+        flush=True,
+    )
     return found
+
+
+def sound(rows: list[dict[str, Any]]) -> bool:
+    return all(row.get("ok") is not False for row in rows)
 
 
 def has_gpu() -> bool:
@@ -167,16 +171,21 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
     return [f"| {line} |" for line in lines]
 
 
+LOCK = threading.Lock()
+
+
 def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
     whole = {**about, "results": results}
-    (out / "gpu.json").write_text(json.dumps(whole, indent=1) + "\n")
+    text = json.dumps(whole, indent=0)
     lines = ["# What this GPU showed", ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     for found in results:
         failed = f", {found['failed']}" if "failed" in found else ""
         lines += ["", f"## {found['probe']} ({found['seconds']} s{failed})", ""]
         lines += table(found["rows"])
-    (out / "gpu.md").write_text("\n".join(lines) + "\n")
+    with LOCK:
+        (out / "gpu.json").write_text(text + "\n")
+        (out / "gpu.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -196,11 +205,11 @@ def main() -> None:
     def left() -> float:
         return arguments.budget - (time.monotonic() - began)
 
-    def take(probe: Probe) -> None:
+    def take(probe: Probe, **environment: str) -> None:
         if left() < 5:
             print(f"{probe.name}: no time left")
             return
-        results.append(run(probe, min(probe.seconds, left()), not gpu))
+        results.append(run(probe, min(probe.seconds, left()), environment))
         write(arguments.out, about, results)
 
     def wanted(probes: list[Probe]) -> list[Probe]:
@@ -209,16 +218,17 @@ def main() -> None:
 
     if gpu:
         with ThreadPoolExecutor(len(CORRECTNESS)) as pool:
-            list(pool.map(take, wanted(CORRECTNESS)))
+            share = partial(take, XLA_PYTHON_CLIENT_PREALLOCATE="false")
+            list(pool.map(share, wanted(CORRECTNESS)))
         for probe in wanted(TIMES):
             take(probe)
     else:
         print("no GPU here: lowering for CUDA and simulating; nothing runs on hardware")
         small = ("--small",) if arguments.small else ()
         for probe in WITHOUT_A_GPU:
-            take(probe._replace(arguments=(*probe.arguments, *small)))
+            take(probe._replace(arguments=(*probe.arguments, *small)), JAX_PLATFORMS="cpu")
     print(f"{arguments.out / 'gpu.md'}: {len(results)} probes")
-    if not gpu and any("failed" in found for found in results):
+    if any("failed" in found or not sound(found["rows"]) for found in results):
         sys.exit(1)
 
 

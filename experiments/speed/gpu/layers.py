@@ -134,9 +134,7 @@ def unrolled(times: int) -> Iterator[None]:
         yield
 
 
-def lower(
-    program: Program, gradient: bool, params: Any, xs: Array, ys_bar: Array
-) -> Any:
+def lower(program: Program, gradient: bool, params: Any, xs: Array, ys_bar: Array) -> Any:
     def forward(params: Any, xs: Array) -> Array:
         return program.run(params, xs)
 

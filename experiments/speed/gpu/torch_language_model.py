@@ -63,7 +63,9 @@ def main() -> None:
             row = {"model": f"2x{hidden}", "dtype": mode, "B": B, "T": T}
             took = milliseconds(step)
             speed = 1e3 * B * T / took
-            emit(**row, program="torch", ms=took, tokens_per_second=speed, loss=loss, ok=True)
+            emit(
+                **row, program="torch", ms=took, tokens_per_second=speed, loss=loss, ok=True
+            )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ TOLERANCE = {"float32": 1e-4, "float32 TF32": 5e-3, "bfloat16": 5e-2, "float16":
 def probe(kind: str, size: int, batch: int, length: int, device: str) -> None:
     cell, params, xs, ys_bar = inputs(kind, size, batch, length)
     want = reference(cell, params, xs)
-    state = {name: torch.tensor(np.asarray(w)) for name, w in to_torch(cell, params).items()}
+    state = {
+        name: torch.tensor(np.asarray(w)) for name, w in to_torch(cell, params).items()
+    }
 
     def synchronized(act):
         def program() -> None:
