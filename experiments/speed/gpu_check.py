@@ -2,10 +2,11 @@
 
     python -m experiments.speed.gpu_check --out results --budget 280
 
-Every probe is a process of its own with a limit, the most valuable first; what a probe
-that fails or hangs has shown before is kept. Results go to `gpu.json` and `gpu.md` in
-`--out`. Without a GPU every rung is lowered for CUDA and each kernel's tiling is simulated
-instead, and the report says that nothing ran on hardware.
+Every probe is a process of its own. All run side by side, compiling together and timing
+one after another (`gpu.measure.alone`); a program that hangs ends its process, and what
+that had shown before is kept. Results go to `gpu.json` and `gpu.md` in `--out`. Without a
+GPU every rung is lowered for CUDA and each kernel's tiling is simulated instead, and the
+report says that nothing ran on hardware.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -23,15 +25,16 @@ from typing import Any, NamedTuple
 
 PACKAGE = "experiments.speed.gpu"
 
-SIZES = [f"{size}x{batch}" for size in (512, 256, 1024) for batch in (64, 16, 128)]
-RUNGS = ["fused", "fused unroll 8", "flax.linen.RNN", "jax.experimental.rnn"]
-LADDER = [
-    *RUNGS,
-    *("fused unroll 4", "fused unroll 16", "scan", "scan unroll 8", "fused highest"),
-    *("fused cublas", "jax.experimental.rnn highest"),
-]
-GRAPHS = ["fused", "fused graph", "fused graph unrolled", "fused graph unroll 8"]
+BATCHES = [f"{size}x{batch}" for size in (512, 256) for batch in (64, 16, 128)]
+SIZES = [f"{size}x64" for size in (512, 256, 1024)]
+RUNGS = ["fused", "fused unroll 8", "flax.linen.RNN"]
+LADDER = ["fused unroll 16", "scan unroll 8", "fused graph", "fused cublas"]
+CUDNN = ["jax.experimental.rnn", "jax.experimental.rnn highest"]
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+CELLS = (  # one of every family; `parity` alone goes through all
+    *("LSTM", "GRU", "LayerNormLSTM", "ProjectedLSTM", "SLSTM", "LRU", "MLSTM"),
+    *("Zoneout", "Slower", "Precision", "Bidirectional"),
+)
 
 
 class Probe(NamedTuple):
@@ -39,52 +42,53 @@ class Probe(NamedTuple):
 
     name: str
     module: str
-    arguments: Sequence[str]
-    seconds: int  # its limit
+    arguments: Sequence[str] = ()
     flags: str = ""  # for XLA
 
 
-def language_model(name: str, *arguments: str, seconds: int, flags: str = "") -> Probe:
-    return Probe(name, "language_model", arguments, seconds, flags)
-
-
-def layers(name: str, seconds: int, **options: list[str]) -> Probe:
+def layers(name: str, **options: list[str]) -> Probe:
     arguments = [word for key, values in options.items() for word in (f"--{key}", *values)]
-    return Probe(name, "layers", arguments, seconds)
+    return Probe(name, "layers", arguments)
 
 
-# Side by side: what is compared here is bits, not time.
-CORRECTNESS = [
-    Probe("parity float32", "parity", (), 110),
-    Probe("parity bfloat16", "parity", ("--bfloat16",), 110),
+PROBES = [
     *(
-        language_model(f"bits {name} {run}", "--repeat", "4", seconds=60, flags=flags)
+        Probe(f"persistent {size}", "persistent_check", ("--size", size, "--masked", *more))
+        for size, more in zip(
+            BATCHES, (["512x64"], [], [], [], ["256x16"], []), strict=True
+        )
+    ),
+    *(
+        layers(f"{cell} {dtype}", cell=[cell], size=SIZES, dtype=[dtype], programs=RUNGS)
+        for cell in ("lstm", "gru")
+        for dtype in ("bfloat16", "float32")
+    ),
+    Probe("torch.nn LSTM", "torch_layers", ("--size", *BATCHES, "1024x64")),
+    Probe("torch.nn GRU", "torch_layers", ("--cell", "gru", "--size", *SIZES)),
+    *(
+        Probe(
+            f"language model 2x{hidden}",
+            "language_model",
+            ("--hidden", hidden, "--precision", "bfloat16", "float32")
+            + ("--ways", "fused", "fused unroll 5"),
+        )
+        for hidden in ("650", "1500")
+    ),
+    Probe("torch language model", "torch_language_model", ("--hidden", "650", "1500")),
+    Probe("cuDNN's layout", "cudnn"),
+    layers("cuDNN through JAX", size=SIZES, dtype=["float32"], programs=CUDNN),
+    layers("rungs", size=["512x64"], dtype=["bfloat16"], programs=LADDER),
+    layers("batches", size=["512x16", "256x16"], dtype=["bfloat16"], programs=RUNGS),
+    Probe("parity float32", "parity", ("--only", *CELLS)),
+    Probe("parity bfloat16", "parity", ("--bfloat16", "--only", *CELLS)),
+    *(
+        Probe(f"bits {name} {run}", "language_model", ("--repeat", "2"), flags)
         for name, flags in (("as it is", ""), ("deterministic", DETERMINISTIC))
         for run in "ab"
     ),
 ]
 
-# One after the other, each with the machine to itself.
-BOTH = ["bfloat16", "float32"]
-TIMES = [
-    Probe("torch.nn LSTM", "torch_layers", ("--size", *SIZES), 40),
-    layers("ladder LSTM", 60, size=["512x64"], dtype=BOTH, programs=LADDER),
-    layers("graphs LSTM", 40, size=["512x64"], dtype=["bfloat16"], programs=GRAPHS),
-    Probe("persistent kernel gmem", "persistent_check", ("--exchange", "gmem"), 40),
-    language_model(
-        "language model",
-        *("--hidden", "650", "1500", "--precision", *BOTH),
-        *("--ways", "fused", "fused unroll 5", "fused graph unrolled"),
-        seconds=60,
-    ),
-    Probe("torch language model", "torch_language_model", ("--hidden", "650", "1500"), 30),
-    Probe("persistent kernel smem", "persistent_check", ("--exchange", "smem"), 40),
-    layers("sizes LSTM", 120, size=SIZES[1:], dtype=BOTH, programs=RUNGS),
-    Probe("torch.nn GRU", "torch_layers", ("--cell", "gru", "--size", *SIZES), 40),
-    layers("sizes GRU", 120, cell=["gru"], size=SIZES, dtype=BOTH, programs=RUNGS),
-]
-
-WITHOUT_A_GPU = [Probe("lowering and simulation", "lowering", (), 600)]
+WITHOUT_A_GPU = [Probe("lowering and simulation", "lowering")]
 
 
 def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
@@ -202,26 +206,19 @@ def main() -> None:
     gpu = has_gpu()
     about["hardware"] = "ran on it" if gpu else "none: NOTHING BELOW RAN ON HARDWARE"
 
-    def left() -> float:
-        return arguments.budget - (time.monotonic() - began)
-
     def take(probe: Probe, **environment: str) -> None:
-        if left() < 5:
-            print(f"{probe.name}: no time left")
-            return
-        results.append(run(probe, min(probe.seconds, left()), environment))
+        left = arguments.budget - (time.monotonic() - began)
+        results.append(run(probe, max(left, 1), environment))
         write(arguments.out, about, results)
 
-    def wanted(probes: list[Probe]) -> list[Probe]:
-        only = arguments.only
-        return [p for p in probes if not only or p.name.startswith(tuple(only))]
+    def wanted(probe: Probe) -> bool:
+        return not arguments.only or probe.name.startswith(tuple(arguments.only))
 
     if gpu:
-        with ThreadPoolExecutor(len(CORRECTNESS)) as pool:
-            share = partial(take, XLA_PYTHON_CLIENT_PREALLOCATE="false")
-            list(pool.map(share, wanted(CORRECTNESS)))
-        for probe in wanted(TIMES):
-            take(probe)
+        probes = [probe for probe in PROBES if wanted(probe)]
+        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(len(probes)) as pool:
+            share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "GPU_CHECK_LOCK": lock.name}
+            list(pool.map(partial(take, **share), probes))
     else:
         print("no GPU here: lowering for CUDA and simulating; nothing runs on hardware")
         small = ("--small",) if arguments.small else ()

@@ -23,6 +23,7 @@ from jax import Array
 
 import jaxrnn
 from experiments.speed.gpu.measure import (
+    alone,
     brief,
     compile_all,
     distance,
@@ -76,31 +77,9 @@ def flax(cell: Any, dtype: str) -> Program:
 
 
 def cudnn(cell: Any, precision: Any) -> Program:
-    """`jax.experimental.rnn`, batch first inside and time first outside, as ours."""
-    from jax.experimental import rnn
+    from experiments.speed.gpu.cudnn import lstm  # which imports this module's inputs
 
-    size = cell.hidden_size
-
-    def run(weights: Array, xs: Array) -> Array:
-        length, batch, _ = xs.shape
-        zeros = jnp.zeros((1, batch, size), xs.dtype)
-        lengths = jnp.full(batch, length, jnp.int32)
-        ys, _, _ = rnn.lstm(
-            xs.swapaxes(0, 1),
-            zeros,
-            zeros,
-            weights,
-            lengths,
-            cell.input_size,
-            size,
-            1,
-            0.0,
-            False,
-            precision,
-        )
-        return ys.swapaxes(0, 1)
-
-    return Program(run, weights=to_cudnn)
+    return Program(lambda w, xs: lstm(cell, w, xs, precision), weights=to_cudnn)
 
 
 def programs(cell: Any, dtype: str) -> dict[str, Program]:
@@ -200,7 +179,9 @@ def probe(kind: str, size: int, batch: int, dtype: str, length: int, names: list
             continue
         try:
             given = arguments[name] if gradient else arguments[name][:2]
-            result = program(*given)
+            with alone():
+                result = program(*given)
+                took = milliseconds(waited(program, *given))
             if gradient:
                 got = np.asarray(result[1].astype(jnp.float32))
                 first = got if first is None else first
@@ -209,7 +190,6 @@ def probe(kind: str, size: int, batch: int, dtype: str, length: int, names: list
                 got = np.asarray(result[:PREFIX].astype(jnp.float32))
                 error = distance(got, want)
                 ok = error < TOLERANCE[dtype]
-            took = milliseconds(waited(program, *given))
             emit(**row, ms=took, us_per_step=1e3 * took / length, error=error, ok=ok)
         except Exception as failure:
             emit(**row, ok=False, why=brief(failure))

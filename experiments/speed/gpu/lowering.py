@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn
-from experiments.speed.gpu import layers, persistent
+from experiments.speed.gpu import layers, persistent, persistent_check
 from experiments.speed.gpu.measure import brief, distance, emit
 
 
@@ -39,19 +39,31 @@ def rungs(kind: str, size: int, batch: int, length: int) -> None:
             lowered(f"{kind} {size}x{batch} {name}", backward, weights, xs, ys_bar)
 
 
+def gradient(unroll: Any, params: Any, xs: Any, ys_bar: Any, carry: Any, flags: Any) -> Any:
+    """Values and the gradients by params, xs and the first carry."""
+    out, pullback = jax.vjp(partial(unroll, **flags), params, xs, carry)
+    return out, pullback((out[0], ys_bar))
+
+
 def kernels(cases: list[tuple[int, int]], batch: int, length: int) -> None:
+    """Value and gradient, with a carry, masks and resets."""
     for size, blocks in cases:
-        cell, params, xs, _ = layers.inputs("lstm", size, batch, length)
-        params, xs = jax.tree.map(jnp.asarray, (params, xs))
-        layer = partial(persistent.layer, blocks=blocks)
-        got = jax.jit(partial(layer, run=persistent.simulate))(params, xs)
-        error = distance(got, jaxrnn.unroll(cell, params, xs, strategy="scan")[1])
+        cell, *arrays = layers.inputs("lstm", size, batch, length)
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        carry = cell.initial_carry(arrays[0], (batch,))
+        arrays.append(jax.tree.map(lambda a: a + 0.5, carry))
+        flags = persistent_check.flags(length, batch)
+        kernel = partial(persistent.unroll, blocks=blocks)
+        simulated = partial(kernel, passes=persistent.SIMULATED)
+        scan = partial(jaxrnn.unroll, cell, strategy="scan")
+        got, want = (
+            jax.jit(partial(gradient, run))(*arrays, flags) for run in (simulated, scan)
+        )
+        error = distance(got, want)
         what = f"persistent {size} in {blocks} blocks"
         emit(what=f"{what}, simulated against scan", error=error, ok=error < 1e-5)
-        params, xs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, xs))
-        for exchange in ("gmem", "smem"):
-            run = partial(layer, exchange=exchange)
-            lowered(f"{what}, exchange {exchange}", run, params, xs)
+        narrow = jax.tree.map(lambda a: a.astype(jnp.bfloat16), arrays)
+        lowered(f"{what}, value and gradient", partial(gradient, kernel), *narrow, flags)
 
 
 def main() -> None:
@@ -60,7 +72,7 @@ def main() -> None:
     small = parser.parse_args().small
     if small:
         rungs("lstm", 16, 2, 8)
-        kernels([(64, 2)], batch=64, length=3)
+        kernels([(64, 2)], batch=5, length=7)
         return
     for kind in layers.CELLS:
         rungs(kind, 512, batch=64, length=512)

@@ -1,9 +1,18 @@
-"""What the probes of a GPU share: rows as JSON lines, compiling in threads, timing."""
+"""What the probes of a GPU share: rows as JSON lines, compiling in threads, timing.
 
+Probes run side by side. They compile together, and each times its programs `alone`: a lock
+on the file that GPU_CHECK_LOCK names is shared by those that compile and held by the one
+that times.
+"""
+
+import contextlib
+import fcntl
 import json
+import os
 import statistics
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +23,27 @@ import numpy as np
 def emit(**row: Any) -> None:
     """One result, at once, so that a probe that is stopped loses only what comes after."""
     print(json.dumps(row), flush=True)
+
+
+@contextlib.contextmanager
+def locked(kind: int) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        if path := os.environ.get("GPU_CHECK_LOCK"):
+            fcntl.flock(held.enter_context(open(path)), kind)
+        yield
+
+
+@contextlib.contextmanager
+def alone(seconds: float = 40) -> Iterator[None]:
+    """No other probe compiles or times meanwhile; what hangs so long ends its process."""
+    with locked(fcntl.LOCK_EX):
+        watch = threading.Timer(seconds, os._exit, (75,))
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
 
 
 def compile_all(
@@ -38,7 +68,7 @@ def compile_all(
         except Exception as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
+    with locked(fcntl.LOCK_SH), ThreadPoolExecutor(threads) as pool:
         futures = {
             name: pool.submit(compiled, traced(lower)) for name, lower in lowered.items()
         }

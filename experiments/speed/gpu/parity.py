@@ -1,6 +1,6 @@
 """Values and gradients of every recurrence and strategy here, against float64 on the CPU.
 
-    python -m experiments.speed.gpu.parity [--bfloat16]
+    python -m experiments.speed.gpu.parity [--bfloat16] [--only LSTM GRU]
 
 Masks, resets and noise included. Products in float32 are asked for in full ("highest").
 """
@@ -93,7 +93,14 @@ def value_and_gradients(
         )
 
     values, pullback = jax.vjp(outputs, moving, xs)
-    return values, pullback(jax.tree.map(jnp.ones_like, values))
+    return values, pullback(jax.tree.map(cotangent, values))
+
+
+def cotangent(value: Array) -> Any:
+    """Ones, or what JAX has for a value without derivative: the count of a `Slower`."""
+    if jnp.issubdtype(value.dtype, jnp.inexact):
+        return jnp.ones_like(value)
+    return np.zeros(value.shape, jax.dtypes.float0)
 
 
 def wide(leaf: Array) -> Array:
@@ -116,7 +123,7 @@ def strategies(recurrence: Any) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bfloat16", action="store_true")
-    parser.add_argument("--first", type=int, help="only so many recurrences")
+    parser.add_argument("--only", nargs="+", help="recurrences, by the name of the class")
     arguments = parser.parse_args()
     dtype = "bfloat16" if arguments.bfloat16 else "float32"
     jax.config.update("jax_enable_x64", True)
@@ -124,7 +131,9 @@ def main() -> None:
     cpu, here = jax.devices("cpu")[0], jax.devices()[0]
 
     lowered, inputs = {}, {}
-    for number, recurrence in enumerate(RECURRENCES[: arguments.first]):
+    for number, recurrence in enumerate(RECURRENCES):
+        if arguments.only and type(recurrence).__name__ not in arguments.only:
+            continue
         with jax.default_device(cpu):
             example_ = example(recurrence, dtype)
             params, xs = jax.tree.map(wide, example_)

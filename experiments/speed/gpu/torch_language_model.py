@@ -10,7 +10,7 @@ import argparse
 
 import torch
 
-from experiments.speed.gpu.measure import emit, milliseconds
+from experiments.speed.gpu.measure import alone, emit, milliseconds
 
 V, B, T, RATE = 10_000, 20, 35, 0.1
 
@@ -61,7 +61,8 @@ def main() -> None:
 
             loss = step().item()
             row = {"model": f"2x{hidden}", "dtype": mode, "B": B, "T": T}
-            took = milliseconds(step)
+            with alone():
+                took = milliseconds(step)
             speed = 1e3 * B * T / took
             emit(
                 **row, program="torch", ms=took, tokens_per_second=speed, loss=loss, ok=True

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from experiments.speed.gpu.layers import PREFIX, inputs, reference
-from experiments.speed.gpu.measure import brief, distance, emit, milliseconds
+from experiments.speed.gpu.measure import alone, brief, distance, emit, milliseconds
 from jaxrnn.convert import to_torch
 
 MODES = {  # dtype, TF32
@@ -66,7 +66,8 @@ def probe(kind: str, size: int, batch: int, length: int, device: str) -> None:
         try:
             error = distance(forward()[:PREFIX].float().cpu().numpy(), want)
             for name, program in (("forward", forward), ("gradient", gradient)):
-                took = milliseconds(synchronized(program))
+                with alone():
+                    took = milliseconds(synchronized(program))
                 times = {"ms": took, "us_per_step": 1e3 * took / length}
                 ok = error < TOLERANCE[mode]
                 emit(**row, **{"pass": name}, **times, error=error, ok=ok)
