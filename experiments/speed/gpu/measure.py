@@ -47,8 +47,8 @@ def alone(seconds: float = 40) -> Iterator[None]:
 
 
 def compile_all(
-    lowered: Mapping[str, Callable[[], Any]], threads: int = 16
-) -> dict[str, Any]:
+    lowered: Mapping[Any, Callable[[], Any]], threads: int = 16
+) -> dict[Any, Any]:
     """Each program compiled, side by side; an Exception in place of one that failed.
 
     A value is called in this thread and gives what `jax.jit(f).lower(...)` gives.

@@ -49,8 +49,8 @@ def unroll(
     """xs `[T, B, D]`, mask and reset `[T, B]`: what `jaxrnn.unroll` gives."""
     length, batch, _ = xs.shape
     size = params.w_h.shape[0]
-    w_x, w_h, b = (columns(w, blocks) for w in params)
-    us = xs @ w_x + b
+    us = xs @ columns(params.w_x, blocks) + columns(params.b, blocks)
+    w_h = columns(params.w_h, blocks)
     h, c = (jnp.zeros((batch, size), xs.dtype),) * 2 if carry is None else carry
     valid = jnp.ones((length, batch), bool) if mask is None else mask
     begin = jnp.zeros((length, batch), bool) if reset is None else reset

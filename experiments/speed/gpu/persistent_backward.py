@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from experiments.speed.gpu.tiles import ROWS, begins, call, load, shared, valids
+from experiments.speed.gpu.tiles import ACC, ROWS, begins, call, load, shared, valids
 from jaxrnn.activations import sigmoid
 
 RING = 4  # parts of gates_bar in shared memory
@@ -164,9 +164,7 @@ def kernel(
             def _():
                 fetch(t - 1)
 
-            product = pl.run_scoped(
-                lambda acc: multiply(acc, t), plgpu.ACC((ROWS, units), wide)
-            )
+            product = pl.run_scoped(lambda acc: multiply(acc, t), ACC((ROWS, units), wide))
             return jnp.where(begins(flags), 0.0, product + held), c_bar
 
         plgpu.copy_gmem_to_smem(w_gmem.at[:, mine], w, ready)

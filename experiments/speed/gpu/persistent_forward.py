@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from experiments.speed.gpu.tiles import ROWS, begins, call, load, shared, valids
+from experiments.speed.gpu.tiles import ACC, ROWS, begins, call, load, shared, valids
 from jaxrnn.activations import sigmoid
 
 
@@ -101,7 +101,7 @@ def kernel(
             return acc[...]
 
         def step(t: Any, c: Array) -> Array:
-            product = pl.run_scoped(multiply, plgpu.ACC((ROWS, 4 * units), wide))
+            product = pl.run_scoped(multiply, ACC((ROWS, 4 * units), wide))
             plgpu.barrier_wait(fetched)
             u_now, flags = load(u), load(flag)
             begin = begins(flags)

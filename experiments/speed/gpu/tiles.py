@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+ACC = plgpu.ACC  # pyright: ignore[reportPrivateImportUsage]
 ROWS = 64  # of the batch, the smallest product of the tensor cores
 
 
