@@ -1,0 +1,233 @@
+"""What this GPU shows: parity, the rungs against their rivals, determinism, the kernels.
+
+    python -m experiments.speed.gpu_check --out results --budget 280
+
+Every probe is a process of its own. All run side by side, compiling together and timing
+one after another (`gpu.measure.alone`); a program that hangs ends its process, and what
+that had shown before is kept. Results go to `gpu.json` and `gpu.md` in `--out`. Without a
+GPU every rung is lowered for CUDA and each kernel's tiling is simulated instead, and the
+report says that nothing ran on hardware.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = "experiments.speed.gpu"
+
+BATCHES = [f"{size}x{batch}" for size in (512, 256) for batch in (64, 16, 128)]
+SIZES = [f"{size}x64" for size in (512, 256, 1024)]
+RUNGS = ["fused", "fused unroll 8", "flax.linen.RNN"]
+LADDER = ["fused unroll 16", "scan unroll 8", "fused graph", "fused cublas"]
+CUDNN = ["jax.experimental.rnn", "jax.experimental.rnn highest"]
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+CELLS = (  # one of every family; `parity` alone goes through all
+    *("LSTM", "GRU", "LayerNormLSTM", "ProjectedLSTM", "SLSTM", "LRU", "MLSTM"),
+    *("Zoneout", "Slower", "Precision", "Bidirectional"),
+)
+
+
+class Probe(NamedTuple):
+    """One process: `python -m experiments.speed.gpu.MODULE ARGUMENTS`."""
+
+    name: str
+    module: str
+    arguments: Sequence[str] = ()
+    flags: str = ""  # for XLA
+
+
+def layers(name: str, **options: list[str]) -> Probe:
+    arguments = [word for key, values in options.items() for word in (f"--{key}", *values)]
+    return Probe(name, "layers", arguments)
+
+
+PROBES = [
+    *(
+        Probe(f"persistent {size}", "persistent_check", ("--size", size, "--masked", *more))
+        for size, more in zip(
+            BATCHES, (["512x64"], [], [], [], ["256x16"], []), strict=True
+        )
+    ),
+    *(
+        layers(f"{cell} {dtype}", cell=[cell], size=SIZES, dtype=[dtype], programs=RUNGS)
+        for cell in ("lstm", "gru")
+        for dtype in ("bfloat16", "float32")
+    ),
+    Probe("torch.nn LSTM", "torch_layers", ("--size", *BATCHES, "1024x64")),
+    Probe("torch.nn GRU", "torch_layers", ("--cell", "gru", "--size", *SIZES)),
+    *(
+        Probe(
+            f"language model 2x{hidden}",
+            "language_model",
+            ("--hidden", hidden, "--precision", "bfloat16", "float32")
+            + ("--ways", "fused", "fused unroll 5"),
+        )
+        for hidden in ("650", "1500")
+    ),
+    Probe("torch language model", "torch_language_model", ("--hidden", "650", "1500")),
+    Probe("cuDNN's layout", "cudnn"),
+    layers("cuDNN through JAX", size=SIZES, dtype=["float32"], programs=CUDNN),
+    layers("rungs", size=["512x64"], dtype=["bfloat16"], programs=LADDER),
+    layers("batches", size=["512x16", "256x16"], dtype=["bfloat16"], programs=RUNGS),
+    Probe("parity float32", "parity", ("--only", *CELLS)),
+    Probe("parity bfloat16", "parity", ("--bfloat16", "--only", *CELLS)),
+    *(
+        Probe(f"bits {name} {run}", "language_model", ("--repeat", "2"), flags)
+        for name, flags in (("as it is", ""), ("deterministic", DETERMINISTIC))
+        for run in "ab"
+    ),
+]
+
+WITHOUT_A_GPU = [Probe("lowering and simulation", "lowering")]
+
+
+def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
+    """Its rows, its seconds and what went wrong, if anything did."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {probe.flags}".strip()
+    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
+    command = [sys.executable, "-m", f"{PACKAGE}.{probe.module}", *probe.arguments]
+    began, rows, noise = time.monotonic(), [], []
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    watch = threading.Timer(seconds, process.kill)
+    watch.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            noise.append(line.rstrip())
+    code = process.wait()
+    watch.cancel()
+    taken = time.monotonic() - began
+    found: dict[str, Any] = {"probe": probe.name, "seconds": round(taken, 1), "rows": rows}
+    if code:
+        stopped = f"stopped after {seconds:.0f} s"
+        found["failed"] = stopped if taken >= seconds else f"exit code {code}"
+        found["noise"] = noise[-25:]
+    print(
+        f"{probe.name}: {len(rows)} rows in {taken:.0f} s",
+        found.get("failed", ""),
+        flush=True,
+    )
+    return found
+
+
+def sound(rows: list[dict[str, Any]]) -> bool:
+    return all(row.get("ok") is not False for row in rows)
+
+
+def has_gpu() -> bool:
+    """Asked in a process of its own: this one must hold no memory of the card."""
+    question = "import jax; print(jax.default_backend())"
+    answer = subprocess.run(
+        [sys.executable, "-c", question], capture_output=True, text=True, timeout=120
+    )
+    return answer.stdout.strip() == "gpu"
+
+
+def machine(commit: str | None) -> dict[str, Any]:
+    def first_line(*command: str) -> str | None:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        except OSError:
+            return None
+        return done.stdout.strip().partition("\n")[0] or None
+
+    versions = (
+        "import importlib.metadata as m; print({p: m.version(p) for p in "
+        "('jax', 'jaxlib', 'flax') if m.version(p)})"
+    )
+    query = "--query-gpu=name,driver_version,memory.total"
+    return {
+        "card": first_line("nvidia-smi", query, "--format=csv,noheader"),
+        "versions": first_line(sys.executable, "-c", versions),
+        "commit": commit or first_line("git", "rev-parse", "--short", "HEAD"),
+    }
+
+
+def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Markdown, with a column for every key that a row has."""
+    rows = list(rows)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+
+    def show(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [" | ".join(keys), " | ".join("---" for _ in keys)]
+    lines += [" | ".join(show(row.get(key, "")) for key in keys) for row in rows]
+    return [f"| {line} |" for line in lines]
+
+
+LOCK = threading.Lock()
+
+
+def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    whole = {**about, "results": results}
+    text = json.dumps(whole, indent=0)
+    lines = ["# What this GPU showed", ""]
+    lines += [f"- {key}: {value}" for key, value in about.items()]
+    for found in results:
+        failed = f", {found['failed']}" if "failed" in found else ""
+        lines += ["", f"## {found['probe']} ({found['seconds']} s{failed})", ""]
+        lines += table(found["rows"])
+    with LOCK:
+        (out / "gpu.json").write_text(text + "\n")
+        (out / "gpu.md").write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("gpu-check"))
+    parser.add_argument("--budget", type=float, default=280, help="seconds for all probes")
+    parser.add_argument("--commit", help="git's, where it is not named")
+    parser.add_argument("--only", nargs="+", help="only probes whose name begins with this")
+    parser.add_argument("--small", action="store_true", help="without a GPU: a short run")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    about, results = machine(arguments.commit), []
+    gpu = has_gpu()
+    about["hardware"] = "ran on it" if gpu else "none: NOTHING BELOW RAN ON HARDWARE"
+
+    def take(probe: Probe, **environment: str) -> None:
+        left = arguments.budget - (time.monotonic() - began)
+        results.append(run(probe, max(left, 1), environment))
+        write(arguments.out, about, results)
+
+    def wanted(probe: Probe) -> bool:
+        return not arguments.only or probe.name.startswith(tuple(arguments.only))
+
+    if gpu:
+        probes = [probe for probe in PROBES if wanted(probe)]
+        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(len(probes)) as pool:
+            share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "GPU_CHECK_LOCK": lock.name}
+            list(pool.map(partial(take, **share), probes))
+    else:
+        print("no GPU here: lowering for CUDA and simulating; nothing runs on hardware")
+        small = ("--small",) if arguments.small else ()
+        for probe in WITHOUT_A_GPU:
+            take(probe._replace(arguments=(*probe.arguments, *small)), JAX_PLATFORMS="cpu")
+    print(f"{arguments.out / 'gpu.md'}: {len(results)} probes")
+    if any("failed" in found or not sound(found["rows"]) for found in results):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
