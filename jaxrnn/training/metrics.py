@@ -14,9 +14,8 @@ class MetricsLog:
 
     Rows of training carry `loss` and more for every single step, rows of evaluation
     `valid_loss`; so the file of a resumed run is the file of an uninterrupted one. A
-    number that is not finite is null, as JSON knows no other. Of several processes, which
-    all call, the first one writes; where it cannot, all of
-    them raise.
+    number that is not finite is null, as JSON knows no other. Several processes all call;
+    the first one writes, and where it cannot all of them raise.
     """
 
     def __init__(self, path: Path) -> None:

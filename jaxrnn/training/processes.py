@@ -16,6 +16,9 @@ def connect() -> None:
     names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     numbers = [int(os.environ[name]) if name in os.environ else None for name in names]
     jax.distributed.initialize(num_processes=numbers[0], process_id=numbers[1])
+    # Now, while all are there: at their first exchange the processes wait half a minute
+    # for each other, and reading the data may take one of them longer.
+    highest(0)
 
 
 def alone() -> bool:

@@ -243,7 +243,7 @@ def state_fingerprint(state: TrainState) -> dict[str, Any]:
     averages = {"average_from": "first update"} if jax.tree.leaves(state.averages) else {}
     return {
         "key_implementation": str(jax.random.key_impl(state.key)),
-        "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn in other bits
+        "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn otherwise
         "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
     } | averages
 
