@@ -74,11 +74,11 @@ def make_task(at_batch=lambda name, n: None, **changes):
 
 
 def run_to_the_end(task, options, stop=None):
-    """Whether it came to its end, and its result."""
+    """Whether it came to its end, and its result, empty if it did not."""
     stop = stop or StopRequest()
     with Run(task, options) as run:
         ended = run.train(stop)
-        return ended, run.finish(stop) if ended else None
+        return ended, run.finish(stop) if ended else {}
 
 
 def remains(run_dir):
@@ -180,12 +180,12 @@ def test_a_cut_evaluation_is_done_when_the_run_goes_on(tmp_path, undisturbed, st
         if len(seen) == 3 * (step // 4 - 1) + 2:
             stop.signal = signal.SIGTERM
 
-    assert run_to_the_end(make_task(at_batch), options, stop) == (False, None)
+    assert run_to_the_end(make_task(at_batch), options, stop) == (False, {})
     assert seen[-1] == 1, "the last batch is not waited for"
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, step + 1))
     # Once more in the first batch, then right after the evaluation, then to the end.
-    assert run_to_the_end(make_task(), options, stop) == (False, None)
+    assert run_to_the_end(make_task(), options, stop) == (False, {})
     later = StopRequest()
 
     def at_the_last_batch(split, n):
@@ -302,8 +302,8 @@ def test_options_are_what_their_file_gives_back(tmp_path):
 
 
 def test_an_error_of_a_task_shows_where_it_was_raised_if_asked(call, tmp_path):
-    def broken():
-        return np.zeros(3) + np.zeros(4)
+    def broken() -> Task:
+        return np.zeros(3) + np.zeros(4)  # pyright: ignore
 
     for traceback in (False, True):
         options = replace(OPTIONS, run_dir=tmp_path, traceback=traceback)
