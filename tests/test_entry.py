@@ -33,7 +33,7 @@ from jaxrnn.testing import steps
 
 T, B = 3, 2
 CELL = LSTM(3, 4)
-PARAMS = CELL.init(jax.random.key(0))
+PARAMS = jax.jit(CELL.init)(jax.random.key(0))
 XS = jnp.ones((T, B, 3))
 
 
@@ -120,38 +120,39 @@ def test_integers_count_as_the_numbers_they_are():
 
 @pytest.mark.parametrize("cell", [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4)])
 def test_a_batch_of_no_rows_has_a_gradient_of_zero(cell):
-    params, xs = cell.init(jax.random.key(0)), jnp.zeros((T, 0, 3))
+    params, xs = parts(cell)[0], jnp.zeros((T, 0, 3))
 
     def loss(params):
         return jnp.sum(unroll(cell, params, xs, checkpoint_every=2, reverse=True)[1])
 
     chex.assert_trees_all_equal(
-        jax.grad(loss)(params), jax.tree.map(jnp.zeros_like, params)
+        jax.jit(jax.grad(loss))(params), jax.tree.map(jnp.zeros_like, params)
     )
 
 
 def test_a_bias_the_equations_lack_is_not_left_out():
-    params = GRU(3, 4).init(jax.random.key(0))
     cell = ResetBeforeGRU(3, 4)
+    _, carry, xs = parts(cell)
+    params, _, _ = parts(GRU(3, 4))
     with pytest.raises(ValueError, match=r"ResetBeforeGRUParams\(.*got GRUParams\(.*b_n="):
-        cell.step(params, cell.initial_carry(cell.init(jax.random.key(0))), XS[0, 0])
+        cell.step(params, carry, xs[0])
 
 
 def test_biases_that_a_cell_is_without_are_refused():
     cell = LSTM1997(3, 4, biases="gates")
     for biases in ("none", "all"):
-        params = LSTM1997(3, 4, biases=biases).init(jax.random.key(0))
+        params, carry, xs = parts(LSTM1997(3, 4, biases=biases))
         with pytest.raises(ValueError, match="^params.* must .* got "):
-            cell.step(params, cell.initial_carry(params), XS[0, 0])
+            cell.step(params, carry, xs[0])
 
 
 def test_a_step_takes_a_wider_carry_but_no_narrower_one():
-    params = CELL.init(jax.random.key(0), jnp.bfloat16)
-    carry = CELL.initial_carry(PARAMS, (B,))
+    _, carry, xs = parts(CELL)
+    narrow = jax.tree.map(lambda a: a.astype(jnp.bfloat16), PARAMS)
     with jax.numpy_dtype_promotion("standard"):
-        CELL.step(params, carry, XS[0].astype(jnp.bfloat16))
+        jax.eval_shape(CELL.step, narrow, carry, xs[0].astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"carry.h must be float32\[2, 4\], got bfloat16"):
-        CELL.step(PARAMS, jax.tree.map(lambda a: a.astype(jnp.bfloat16), carry), XS[0])
+        CELL.step(PARAMS, jax.tree.map(lambda a: a.astype(jnp.bfloat16), carry), xs[0])
 
 
 @pytest.mark.parametrize(
