@@ -58,9 +58,10 @@ def in_segments(
 
 def _padded(per_step: Any, every: int, steps: Any) -> Any:
     """`per_step` with masked steps after the last one, up to whole segments."""
+    missing = -(-steps // every) * every - steps  # so written, JAX knows the sum's divisor
 
     def pad(a: Array) -> Array:
-        return jnp.pad(a, [(0, -steps % every)] + [(0, 0)] * (a.ndim - 1))
+        return jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))
 
     inputs, mask, reset = per_step
     mask = jnp.ones(steps, bool) if mask is None else mask
