@@ -22,12 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, cast_like
+from jaxrnn.cell import (Cell, Composition, Recurrence, cast_like, widen)
 from jaxrnn.unroll import STRATEGIES, unroll
 
 T, B = 6, 3
+LONG = 1000  # steps after which what adds up in bfloat16 has lost its way
 
 # One sequence a row, time to the right. The first ends early and has a reset after its
 # end, the second has holes and a reset inside one, the third has no valid step.
@@ -249,6 +251,10 @@ def bfloat16_in_bfloat16_out(recurrence: Recurrence) -> None:
         last, ys = _unroll(recurrence, narrow.params, narrow.xs, mask=MASK)
     _same(ys.dtype, jnp.dtype(jnp.bfloat16), "the dtype of ys")
     _same(_types(last), _types(narrow.carry), "the last carry")
+    if steps(recurrence):
+        after, y = jax.eval_shape(recurrence.step, *narrow[:2], narrow.xs[0])
+        _same(y.dtype, jnp.dtype(jnp.bfloat16), "the dtype of y of a step")
+        _same(_types(after), _types(narrow.carry), "the carry after a step")
     _, want = _unroll(recurrence, wide.params, wide.xs, mask=MASK)
     _equal(ys.astype(jnp.float32), want, "ys in bfloat16", 0.05)
 
@@ -302,6 +308,63 @@ def all_strategies_agree(recurrence: Recurrence) -> None:
                 _equal(got, want, f"{what}, {how},", 1e-9)
 
 
+@_law(12)
+def bfloat16_stays_near_float64_over_time(recurrence: Recurrence) -> None:
+    # Both take the very same numbers, so that only what rounds on the way differs.
+    params = example(recurrence, dtype=jnp.bfloat16).params
+    random = np.random.default_rng(0)
+    xs = jnp.asarray(random.normal(size=(LONG, 1, recurrence.input_size)), jnp.bfloat16)
+    got = _long_gradient(recurrence, params, xs)
+    with jax.enable_x64(True):
+        params, xs = jax.tree.map(_exact, (params, xs))
+        want = _long_gradient(recurrence, params, xs)
+        # How much any rounding matters to this recurrence: some are chaotic.
+        nearby = jax.tree.map(lambda a: _moved(a, random, 2**-9), (params, xs))
+        moved = _long_gradient(recurrence, *nearby)
+    for (path, a), b, c in zip(
+        jax.tree.leaves_with_path(got), *map(jax.tree.leaves, (want, moved)), strict=True
+    ):
+        where = ("ys", "the gradient by params")[path[0].idx]
+        where += jax.tree_util.keystr(path[1:])
+        scale = np.linalg.norm(b) or 1
+        off = np.linalg.norm(_exact(a) - b) / scale
+        allowed = 0.02 + 4 * np.linalg.norm(c - b) / scale
+        assert off <= allowed, (
+            f"{where} off by {off:.1%} of its norm after {LONG} steps, tolerance "
+            f"{allowed:.1%}"
+        )
+
+
+@_law(13)
+def an_array_cut_over_a_mesh_is_run_where_it_lies(recurrence: Recurrence) -> None:
+    params, _, xs = example(recurrence)
+    inputs = (xs, jnp.asarray(MASK), jnp.asarray(RESET))
+    whole, cut = PartitionSpec(), PartitionSpec(None, "data")
+
+    def gradient(params: Any, xs: Array, mask: Array, reset: Array) -> list[Array]:
+        def loss(params: Any) -> Array:
+            return _weighted_sum(unroll(recurrence, params, xs, mask=mask, reset=reset))
+
+        gradients = jax.tree.leaves(jax.grad(loss, allow_int=True)(params))
+        return [g for g in gradients if g.dtype != jax.dtypes.float0]
+
+    def on(mesh: Mesh, spec: PartitionSpec, tree: Any) -> Any:
+        lies = NamedSharding(mesh, spec)
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lies), tree
+        )
+
+    # Types are all that may disagree, and a mesh of one device has them.
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    mapped = jax.shard_map(
+        gradient, mesh=mesh, in_specs=(whole, cut, cut, cut), out_specs=whole
+    )
+    jax.eval_shape(mapped, params, *inputs)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        jax.eval_shape(gradient, on(mesh, whole, params), *on(mesh, cut, inputs))
+
+
 LAWS = (
     unroll_is_a_loop_of_step,
     unroll_can_stop_and_resume,
@@ -313,6 +376,8 @@ LAWS = (
     bfloat16_in_bfloat16_out,
     masks_resets_and_reverse_are_a_loop_over_rows,
     all_strategies_agree,
+    bfloat16_stays_near_float64_over_time,
+    an_array_cut_over_a_mesh_is_run_where_it_lies,
 )
 
 
@@ -432,6 +497,33 @@ def _value_and_gradients(
     moving = [a if jnp.issubdtype(a.dtype, jnp.inexact) else None for a in leaves]
     gradients, outputs = jax.grad(loss, has_aux=True)(moving)
     return outputs, gradients
+
+
+@partial(_quick, static_argnums=0)
+def _long_gradient(recurrence: Recurrence, params: Any, xs: Array) -> tuple[Array, list]:
+    """ys, and the gradients by all params of a sum of them that weighs every step alike,
+    so that what steps contribute does not cancel."""
+
+    def loss(params: Any) -> tuple[Array, Array]:
+        _, ys = unroll(recurrence, params, xs)
+        wide = widen(ys)
+        return jnp.sum(wide * _weights(wide[0])), ys
+
+    gradients, ys = jax.grad(loss, has_aux=True, allow_int=True)(params)
+    return ys, [g for g in jax.tree.leaves(gradients) if g.dtype != jax.dtypes.float0]
+
+
+def _exact(leaf: Array) -> Array:
+    """The same numbers in float64, or in complex128."""
+    wide = {jnp.floating: jnp.float64, jnp.complexfloating: jnp.complex128}
+    kinds = [to for kind, to in wide.items() if jnp.issubdtype(leaf.dtype, kind)]
+    return leaf.astype(kinds[0]) if kinds else leaf
+
+
+def _moved(leaf: Array, random: np.random.Generator, by: float) -> Array:
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return leaf
+    return leaf * jnp.asarray(1 + by * random.uniform(-1, 1, leaf.shape), leaf.dtype)
 
 
 def _weighted_sum(tree: Any) -> Array:
