@@ -30,6 +30,8 @@ def from_haiku(params: Mapping[str, Any], name: str | None = None) -> tuple[Cell
     VanillaRNN has ReLU. Params know of no policy of `jmp`: the computation has their dtype.
     Raises ValueError where there is no such core or its arrays do not fit.
     """
+    if not all(isinstance(leaves, Mapping) for leaves in params.values()):
+        raise ValueError(f"Haiku's params are dicts of dicts, got {sorted(params)}")
     modules = {
         path: {leaf: as_array(x, f"{path}/{leaf}") for leaf, x in leaves.items()}
         for path, leaves in sorted(params.items())
