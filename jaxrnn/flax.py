@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.unroll import unroll
@@ -161,17 +161,18 @@ class RNN(nnx.Module):
 
     def __call__(
         self,
-        xs: ArrayLike,
+        xs: Array,
         carry: Any = None,
         *,
-        mask: ArrayLike | None = None,
-        reset: ArrayLike | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
         reverse: bool | None = None,
         time_major: bool | None = None,
         key: Array | None = None,
     ) -> tuple[Any, Array]:
         time_major = self.time_major if time_major is None else time_major
         xs = jnp.asarray(xs)
+        mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
         if not time_major:
             xs, mask, reset = _time_first(xs, mask, reset)
         carry, ys = unroll(
@@ -179,8 +180,8 @@ class RNN(nnx.Module):
             self.noisy(key, len(xs), xs.shape[1:-1]),
             xs,
             carry,
-            mask=mask,  # pyright: ignore
-            reset=reset,  # pyright: ignore
+            mask=mask,
+            reset=reset,
             reverse=self.reverse if reverse is None else reverse,
             strategy=self.strategy,
             checkpoint_every=self.checkpoint_every,
@@ -252,20 +253,21 @@ def _listed(names: Mapping[tuple[str, ...], Any]) -> str:
 
 
 def _time_first(
-    xs: Array, mask: ArrayLike | None, reset: ArrayLike | None
-) -> tuple[Any, ...]:
-    """xs `[..., T, D]` and a mask and resets `[..., T]` with time as their first axis."""
+    xs: Array, mask: Array | None, reset: Array | None
+) -> tuple[Array, Array | None, Array | None]:
+    """xs `[..., T, D]`, mask and reset `[..., T]` with time as their first axis."""
     if xs.ndim < 2:
-        raise ValueError(f"xs must be [..., T, D] with time_major=False, got {xs.shape}")
-    moved = [jnp.moveaxis(xs, -2, 0)]
-    for name, flag in (("mask", mask), ("reset", reset)):
-        if flag is not None and jnp.shape(flag) != xs.shape[:-1]:
+        raise ValueError(
+            f"xs must be [..., T, D] with time_major=False, got shape {list(xs.shape)}"
+        )
+    for name, flags in (("mask", mask), ("reset", reset)):
+        if flags is not None and flags.shape != xs.shape[:-1]:
             raise ValueError(
                 f"{name} must be [..., T] = {list(xs.shape[:-1])} for xs [..., T, D] of "
-                f"shape {list(xs.shape)} with time_major=False, got {list(jnp.shape(flag))}"
+                f"shape {list(xs.shape)} with time_major=False, got {list(flags.shape)}"
             )
-        moved.append(None if flag is None else jnp.moveaxis(jnp.asarray(flag), -1, 0))
-    return tuple(moved)
+    mask, reset = (None if f is None else jnp.moveaxis(f, -1, 0) for f in (mask, reset))
+    return jnp.moveaxis(xs, -2, 0), mask, reset
 
 
 def _as_variables(params: Any) -> Any:

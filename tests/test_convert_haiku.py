@@ -177,3 +177,5 @@ def test_a_plain_linear_module_is_no_core():
     for params in ({"linear": linear}, {"linear": linear, "linear_1": linear}, apart):
         with pytest.raises(ValueError, match="one VanillaRNN, LSTM or GRU is wanted"):
             from_haiku(params)
+    with pytest.raises(ValueError, match=r"dicts of dicts, got \['b', 'w'\]"):
+        from_haiku(linear)

@@ -459,7 +459,8 @@ def test_the_nnx_module_runs_backwards_and_takes_lists():
 def test_help_shows_the_signature_of_every_class(kind):
     first = "recurrence" if kind is RNN else "cell"
     assert next(iter(inspect.signature(kind).parameters)) == first
-    assert f"{kind.__name__}({first}: " in pydoc.plain(pydoc.render_doc(kind))
+    shown = "".join(pydoc.plain(pydoc.render_doc(kind)).replace("|", "").split())
+    assert f"{kind.__name__}({first}:" in shown
 
     class Mine(RNN):
         def __init__(self, size: int, *, rngs: nnx.Rngs):

@@ -30,21 +30,25 @@ def from_haiku(params: Mapping[str, Any], name: str | None = None) -> tuple[Cell
     VanillaRNN has ReLU. Params know of no policy of `jmp`: the computation has their dtype.
     Raises ValueError where there is no such core or its arrays do not fit.
     """
+    if not all(isinstance(leaves, Mapping) for leaves in params.values()):
+        raise ValueError(f"Haiku's params are dicts of dicts, got {sorted(params)}")
     modules = {
         path: {leaf: as_array(x, f"{path}/{leaf}") for leaf, x in leaves.items()}
         for path, leaves in sorted(params.items())
         if name is None or path == name or path.startswith(name + "/")
     }
-    parts = [(*path.rpartition("/")[::2], leaves) for path, leaves in modules.items()]
-    match [(last, dict(sorted(leaves.items()))) for _, last, leaves in parts]:
-        case [(_, {"b": b, "w_h": w_h, "w_i": w_x, **rest})] if not rest:
+    paths = [path.rpartition("/") for path in modules]
+    leaves = [dict(sorted(leaves.items())) for leaves in modules.values()]
+    core = paths[0][0] if paths else ""
+    match [last for _, _, last in paths], leaves:
+        case [_], [{"b": b, "w_h": w_h, "w_i": w_x, **rest}] if not rest:
             return _read_gru(next(iter(modules)), w_x, w_h, b)
-        case [("linear", {"b": b, "w": w, **rest})] if not rest and parts[0][0]:
-            return _read_lstm(parts[0][0], w, b)
-        case [("linear", {"b": _, "w": _, **rest}), ("linear_1", {"w": _, **second})] if (
-            not rest and set(second) <= {"b"} and parts[0][0] == parts[1][0] != ""
+        case ["linear"], [{"b": b, "w": w, **rest}] if core and not rest:
+            return _read_lstm(core, w, b)
+        case ["linear", "linear_1"], [{"b": _, "w": _, **rest}, {"w": _, **second}] if (
+            core == paths[1][0] != "" and not rest and set(second) <= {"b"}
         ):
-            return _read_elman(parts[0][0], parts[0][2], parts[1][2])
+            return _read_elman(core, *leaves)
     raise ValueError(
         f"one VanillaRNN, LSTM or GRU is wanted under the name {name!r}, got the modules "
         f"{ {path: sorted(leaves) for path, leaves in sorted(params.items())} }"
@@ -103,7 +107,7 @@ def _read_elman(
     input_size, size = matrix_shape(f"{core}/linear/w", inner["w"])
     arrays = {f"{core}/linear/{leaf}": x for leaf, x in inner.items()}
     arrays |= {f"{core}/linear_1/{leaf}": x for leaf, x in hidden.items()}
-    shapes = {name: (size,) for name in arrays}
+    shapes: dict[str, tuple[int, ...]] = {name: (size,) for name in arrays}
     shapes[f"{core}/linear/w"] = input_size, size
     shapes[f"{core}/linear_1/w"] = size, size
     check_fit(arrays, shapes)

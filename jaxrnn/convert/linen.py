@@ -84,7 +84,7 @@ def from_linen(params: Mapping[str, Any], *, activation: str = "tanh") -> tuple[
         }
     )
     constants = {"activation": activation} if kind is Elman else {}
-    return kind(input_size, size, **constants), ours
+    return kind(input_size, size, **constants), ours  # pyright: ignore
 
 
 def _kind(given: set[str]) -> type[Cell]:
