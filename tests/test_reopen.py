@@ -1,15 +1,21 @@
 """A run opened again to be used: its parameters are all that is read."""
 
+from dataclasses import asdict, replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from experiments.long_lag.config import PRESETS
+from experiments.long_lag.run import load
+from experiments.long_lag.task import make_task
 from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.reopen import best_params, best_state
 from jaxrnn.training.run import state_fingerprint
+from jaxrnn.training.run_directory import RunDirectory
 from jaxrnn.training.state import LATER_LEAVES, TrainState
 
 
@@ -81,3 +87,16 @@ def test_going_on_in_another_mode_of_jax_would_change_the_bits():
     assert state_fingerprint(state)["enable_x64"] is False
     with jax.enable_x64(True):
         assert state_fingerprint(state)["enable_x64"] is True
+
+
+def test_the_trials_of_a_run_over_long_lags_are_used_whatever_its_key_was(tmp_path):
+    config = PRESETS["tiny"][1]
+    state = make_task(config).state
+    learned = state.params._replace(needed=state.params.needed + 7)
+    RunDirectory(tmp_path).enter(asdict(config))
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        load(tmp_path)
+    save(tmp_path, [(foreign(state)._replace(params=learned), None)])
+    trained = load(tmp_path)
+    np.testing.assert_array_equal(trained.learners.needed, learned.needed)
+    assert trained.config == replace(config, run_dir=tmp_path)
