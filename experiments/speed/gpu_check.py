@@ -113,6 +113,7 @@ def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, 
             rows.append(json.loads(line))
         except ValueError:
             noise.append(line.rstrip())
+    process.stdout.close()
     code = process.wait()
     watch.cancel()
     taken = time.monotonic() - began
