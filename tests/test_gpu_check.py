@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from experiments.speed.gpu.layers import inputs
 from experiments.speed.gpu.lowering import gradient
 from experiments.speed.gpu.measure import distance
 from experiments.speed.gpu.persistent_check import flags
+from jaxrnn.lstm import LSTMCarry
 
 SIZE, BATCH, LENGTH, BLOCKS = 32, 5, 7, 2
 
@@ -24,7 +26,7 @@ def arrays():
     params, xs, ys_bar = jax.tree.map(jnp.asarray, drawn)
     random = np.random.default_rng(3)
     h, c = jnp.asarray(random.normal(size=(2, BATCH, SIZE)), jnp.float32)
-    return cell, params, xs, ys_bar, cell.initial_carry(params, (BATCH,))._replace(h=h, c=c)
+    return cell, params, xs, ys_bar, LSTMCarry(h, c)
 
 
 def simulated(*args, **kwargs):
@@ -41,10 +43,10 @@ def test_value_and_gradients_of_the_tiling_are_those_of_scan(masked):
     def scan(*args, **kwargs):
         return jaxrnn.unroll(cell, *args, strategy="scan", **kwargs)
 
-    got, want = (
-        jax.jit(lambda *a, run=run: gradient(run, *a, some))(*given)
-        for run in (simulated, scan)
-    )
+    def both(run):
+        return jax.jit(partial(gradient, run, flags=some))(*given)
+
+    got, want = both(simulated), both(scan)
     assert distance(got, want) < 1e-5
 
 
