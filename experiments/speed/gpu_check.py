@@ -2,11 +2,11 @@
 
     python -m experiments.speed.gpu_check --out results --budget 280
 
-Every probe is a process of its own. All run side by side, compiling together and timing
-one after another (`gpu.measure.alone`), and what tells no times comes last; a program that hangs ends its process, and what
-that had shown before is kept. Results go to `gpu.json` and `gpu.md` in `--out`. Without a
-GPU every rung is lowered for CUDA and each kernel's tiling is simulated instead, and the
-report says that nothing ran on hardware.
+Every probe is a process of its own. First those that time, side by side: they compile
+together and time one after another (`gpu.measure.alone`). Then those that only check. A
+program that hangs ends its process, and what that had shown before is kept. Results go to
+`gpu.json` and `gpu.md` in `--out`. Without a GPU every rung is lowered for CUDA and each
+kernel's tiling is simulated instead, and the report says that nothing ran on hardware.
 """
 
 import argparse
