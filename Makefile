@@ -2,14 +2,20 @@
 # make test    sets up .venv and runs every test
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make lint    style and types
+# make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
+# make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
 # PYTHON=python3.13 make test   chooses the interpreter
 
 PYTHON ?= python3
 VENV ?= .venv
+MINUTES ?= 10
+GPU_PYTHON ?= $(VENV)/bin/python
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test faults lint
+GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSION))
+
+.PHONY: train test faults lint gpu-check gpu-rows
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -25,6 +31,13 @@ lint: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+# GPU_PYTHON: an environment of yours with JAX for CUDA (and PyTorch, the rival).
+gpu-check: $(GPU_READY)
+	$(GPU_PYTHON) -m experiments.speed.gpu_check
+
+gpu-rows: $(GPU_READY)
+	$(GPU_PYTHON) -m experiments.speed.gpu_rows --minutes $(MINUTES)
 
 $(VENV)/run-$(VERSION): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("jaxrnn needs Python 3.11 or newer, this is $(VERSION); choose another with PYTHON=python3.12 make ...")'

@@ -2,11 +2,11 @@
 
     python -m experiments.speed.gpu_check --out results --budget 280
 
-Every probe is a process of its own. All run side by side, compiling together and timing
-one after another (`gpu.measure.alone`); a program that hangs ends its process, and what
-that had shown before is kept. Results go to `gpu.json` and `gpu.md` in `--out`. Without a
-GPU every rung is lowered for CUDA and each kernel's tiling is simulated instead, and the
-report says that nothing ran on hardware.
+Every probe is a process of its own. First those that time, side by side: they compile
+together and time one after another (`gpu.measure.alone`). Then those that only check. A
+program that hangs ends its process, and what that had shown before is kept. Results go to
+`gpu.json` and `gpu.md` in `--out`. Without a GPU every rung is lowered for CUDA and each
+kernel's tiling is simulated instead, and the report says that nothing ran on hardware.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def layers(name: str, **options: list[str]) -> Probe:
     return Probe(name, "layers", arguments)
 
 
-PROBES = [
+TIMES = [
     *(
         Probe(f"persistent {size}", "persistent_check", ("--size", size, "--masked", *more))
         for size, more in zip(
@@ -79,6 +79,9 @@ PROBES = [
     layers("cuDNN through JAX", size=SIZES, dtype=["float32"], programs=CUDNN),
     layers("rungs", size=["512x64"], dtype=["bfloat16"], programs=LADDER),
     layers("batches", size=["512x16", "256x16"], dtype=["bfloat16"], programs=RUNGS),
+]
+
+CORRECTNESS = [
     Probe("parity float32", "parity", ("--only", *CELLS)),
     Probe("parity bfloat16", "parity", ("--bfloat16", "--only", *CELLS)),
     *(
@@ -113,6 +116,7 @@ def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, 
             rows.append(json.loads(line))
         except ValueError:
             noise.append(line.rstrip())
+    process.stdout.close()
     code = process.wait()
     watch.cancel()
     taken = time.monotonic() - began
@@ -215,10 +219,10 @@ def main() -> None:
         return not arguments.only or probe.name.startswith(tuple(arguments.only))
 
     if gpu:
-        probes = [probe for probe in PROBES if wanted(probe)]
-        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(len(probes)) as pool:
+        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(32) as pool:
             share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "GPU_CHECK_LOCK": lock.name}
-            list(pool.map(partial(take, **share), probes))
+            for probes in (TIMES, CORRECTNESS):
+                list(pool.map(partial(take, **share), filter(wanted, probes)))
     else:
         print("no GPU here: lowering for CUDA and simulating; nothing runs on hardware")
         small = ("--small",) if arguments.small else ()

@@ -34,14 +34,13 @@ def batch_first(cell: Any, weights: Array, xs: Array, precision: Any) -> Array:
     zeros = jnp.zeros((1, batch, size), xs.dtype)
     lengths = jnp.full(batch, length, jnp.int32)
     sizes = (cell.input_size, size, 1, 0.0, False, precision)
-    return rnn.lstm(xs, zeros, zeros, weights, lengths, *sizes)[0]
+    return rnn.lstm(xs, zeros, zeros, weights, lengths, *sizes)[0]  # pyright: ignore
 
 
 def lstm(cell: Any, weights: Array, xs: Array, precision: Any = None) -> Array:
     """ys `[T, B, H]` of xs `[T, B, D]`, from zeros."""
-    return _rows(batch_first(cell, weights, _rows(xs.swapaxes(0, 1)), precision)).swapaxes(
-        0, 1
-    )
+    ys = batch_first(cell, weights, _rows(xs.swapaxes(0, 1)), precision)
+    return _rows(ys).swapaxes(0, 1)
 
 
 def _rows(a: Array) -> Array:

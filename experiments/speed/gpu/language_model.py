@@ -102,7 +102,9 @@ def main() -> None:
                 try:
                     with alone():
                         _, _, value = program(*start)
-                        found = {"ms": milliseconds(waited(program, *start))}
+                        found: dict[str, Any] = {
+                            "ms": milliseconds(waited(program, *start))
+                        }
                     found["tokens_per_second"] = 1e3 * B * T / found["ms"]
                     if arguments.repeat:
                         found["digests"] = [

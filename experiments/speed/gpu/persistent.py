@@ -60,7 +60,8 @@ def unroll(
     us, flags = (jnp.pad(a, ((0, 0), (0, more), (0, 0))) for a in (us, flags[..., None]))
     flags = jnp.broadcast_to(flags, (*us.shape[:2], size // blocks)).astype(xs.dtype)
     h, c = (jnp.pad(a, ((0, more), (0, 0))) for a in (h, c))
-    hs, c = recur(passes, blocks, w_h, us, h, c.astype(jnp.float32), flags)
+    start = (h, c.astype(jnp.float32))
+    hs, c = _recur(passes, blocks, w_h, us, *start, flags)  # pyright: ignore
     hs, c = hs[:, :batch], c[:batch].astype(xs.dtype)
     return LSTMCarry(hs[-1], c), jnp.where(valid[..., None], hs, 0)
 
@@ -73,7 +74,7 @@ def columns(w: Array, blocks: int) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def recur(
+def _recur(
     passes: Passes, blocks: int, w: Array, us: Array, h: Array, c: Array, flags: Array
 ) -> tuple[Array, Array]:
     """hs `[T, B, H]` and the last c, from us `[T, B, 4H]`, the carry h, c and `flags`."""
@@ -100,4 +101,4 @@ def _backward(passes, blocks, residuals, cotangents):
     return w_bar.astype(w.dtype), gates_bar, h_bar.astype(h.dtype), c_bar, None
 
 
-recur.defvjp(_forward, _backward)
+_recur.defvjp(_forward, _backward)
