@@ -25,7 +25,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import (Cell, Composition, Recurrence, cast_like, widen)
+from jaxrnn.cell import Cell, Composition, Recurrence, cast_like, widen
 from jaxrnn.unroll import STRATEGIES, unroll
 
 T, B = 6, 3
