@@ -11,7 +11,7 @@ from jax import Array
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, cast_like
 from jaxrnn.strategies import associative, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
-from jaxrnn.strategies.placement import place
+from jaxrnn.strategies.placement import shard, vary
 from jaxrnn.strategies.select import select
 
 # In the order of preference of "auto".
@@ -153,8 +153,9 @@ def _choose(cell: Cell, strategy: str) -> tuple[str, str]:
 def _cell_over_time(
     cell, params, carry, xs, mask, reset, reverse, strategy, checkpoint_every
 ):
-    start = cell.initial_carry(params, xs.shape[1:-1])
-    start, carry = place((start, carry), xs, params, carry, mask, reset)
+    params, carry = vary((params, carry), xs, mask, reset)
+    start = vary(cell.initial_carry(params, xs.shape[1:-1]), params)
+    start, carry = shard(start, xs), shard(carry, xs)
     params, inputs = cell.prepare(params, xs)
     _check_dtype(cell, params, carry, inputs)
     if reset is not None and reverse:

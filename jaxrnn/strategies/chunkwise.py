@@ -67,7 +67,5 @@ def over_time(
         return carry, jnp.flip(ys, 0) if reverse else ys
 
     us = cell.project(params, xs)
-    carry, ys = in_segments(
-        run, LENGTH, (params, start), carry, (us, mask, reset), reverse
-    )
+    carry, ys = in_segments(run, LENGTH, (params, start), carry, (us, mask, reset), reverse)
     return carry, select(mask, ys, jnp.zeros_like(ys))
