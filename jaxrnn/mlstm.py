@@ -215,5 +215,8 @@ def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
     for value in values:
         features = tuple(range(sound.ndim, value.ndim))
         sound &= jnp.all(jnp.isfinite(value), axis=features)
-    contained = (select(sound, value, jnp.zeros_like(value)) for value in values)
-    return select(sound, log_weight, jnp.full_like(log_weight, jnp.nan)), *contained
+    contained = (select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values))
+    # NaN only where there is one, or `jax_debug_nans` would see it in sound numbers too.
+    infinite = jnp.where(sound, jnp.zeros_like(log_weight), jnp.inf)
+    log_weight, *values = contained
+    return log_weight + (infinite - infinite), *values

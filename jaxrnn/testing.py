@@ -310,13 +310,14 @@ def all_strategies_agree(recurrence: Recurrence) -> None:
 
 @_law(12)
 def bfloat16_stays_near_float64_over_time(recurrence: Recurrence) -> None:
+    """likely `widen` leaves a carry narrow that adds up over time, or `recur` narrows it"""
     # Both take the very same numbers, so that only what rounds on the way differs.
     params = example(recurrence, dtype=jnp.bfloat16).params
     random = np.random.default_rng(0)
     xs = jnp.asarray(random.normal(size=(LONG, 1, recurrence.input_size)), jnp.bfloat16)
     got = _long_gradient(recurrence, params, xs)
     with jax.enable_x64(True):
-        params, xs = jax.tree.map(_exact, (params, xs))
+        params, xs = jax.tree.map(_widest, (params, xs))
         want = _long_gradient(recurrence, params, xs)
         # How much any rounding matters to this recurrence: some are chaotic.
         nearby = jax.tree.map(lambda a: _moved(a, random, 2**-9), (params, xs))
@@ -324,19 +325,18 @@ def bfloat16_stays_near_float64_over_time(recurrence: Recurrence) -> None:
     for (path, a), b, c in zip(
         jax.tree.leaves_with_path(got), *map(jax.tree.leaves, (want, moved)), strict=True
     ):
-        where = ("ys", "the gradient by params")[path[0].idx]
-        where += jax.tree_util.keystr(path[1:])
-        scale = np.linalg.norm(b) or 1
-        off = np.linalg.norm(_exact(a) - b) / scale
-        allowed = 0.02 + 4 * np.linalg.norm(c - b) / scale
-        assert off <= allowed, (
-            f"{where} off by {off:.1%} of its norm after {LONG} steps, tolerance "
-            f"{allowed:.1%}"
-        )
+        a, b, c = (np.asarray(leaf).astype(np.asarray(b).dtype) for leaf in (a, b, c))
+        size = np.linalg.norm(b) or 1
+        off = np.linalg.norm(a - b) / size
+        allowed = 0.02 + 8 * np.linalg.norm(c - b) / size
+        where = "ys" if path[0].idx == 0 else f"gradient {path[1].idx} by params"
+        assert off <= allowed, f"{where} off by {off:.1%}, tolerance {allowed:.1%}"
 
 
 @_law(13)
 def an_array_cut_over_a_mesh_is_run_where_it_lies(recurrence: Recurrence) -> None:
+    """likely an array is made inside a step, by `jnp.zeros` say, that does not vary as the
+    inputs do: make it of them, by `jnp.zeros_like`"""
     params, _, xs = example(recurrence)
     inputs = (xs, jnp.asarray(MASK), jnp.asarray(RESET))
     whole, cut = PartitionSpec(), PartitionSpec(None, "data")
@@ -513,11 +513,10 @@ def _long_gradient(recurrence: Recurrence, params: Any, xs: Array) -> tuple[Arra
     return ys, [g for g in jax.tree.leaves(gradients) if g.dtype != jax.dtypes.float0]
 
 
-def _exact(leaf: Array) -> Array:
-    """The same numbers in float64, or in complex128."""
-    wide = {jnp.floating: jnp.float64, jnp.complexfloating: jnp.complex128}
-    kinds = [to for kind, to in wide.items() if jnp.issubdtype(leaf.dtype, kind)]
-    return leaf.astype(kinds[0]) if kinds else leaf
+def _widest(leaf: Array) -> Array:
+    """The same numbers in float64."""
+    real = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.float64) if real else leaf
 
 
 def _moved(leaf: Array, random: np.random.Generator, by: float) -> Array:

@@ -13,7 +13,7 @@ from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across, ca
 from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params, check_xs
 from jaxrnn.strategies import associative, carries, chunkwise, fused, scan
 from jaxrnn.strategies.checkpoint import in_segments
-from jaxrnn.strategies.placement import place
+from jaxrnn.strategies.placement import shard, vary
 from jaxrnn.strategies.select import select
 
 # In the order of preference of "auto".
@@ -242,7 +242,9 @@ def _cell_over_time(
 ):
     if start is None:
         start = cell.initial_carry(params, xs.shape[1:-1])
-    start, carry = place((start, carry), xs, params, carry, mask, reset)
+    params, carry = vary((params, carry), xs, mask, reset)
+    start = vary(start, params)
+    start, carry = shard(start, xs), shard(carry, xs)
     params, inputs = cell.prepare(params, xs)
     _check_dtype(cell, params, carry, inputs)
     if reset is not None and reverse:

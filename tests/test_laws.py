@@ -12,15 +12,43 @@ import pytest
 from jax import Array
 from recurrences import RECURRENCES
 
-from jaxrnn import LSTM, Bidirectional, Elman, Stack, unroll
+from jaxrnn import (
+    LSTM,
+    SLSTM,
+    Bidirectional,
+    Carousel,
+    CoupledLSTM,
+    Elman,
+    Stack,
+    unroll,
+)
 from jaxrnn.elman import ElmanCarry, ElmanParams
-from jaxrnn.testing import LAWS, check_cell, steps
+from jaxrnn.testing import (
+    LAWS,
+    bfloat16_stays_near_float64_over_time,
+    check_cell,
+    steps,
+)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("recurrence", RECURRENCES, ids=repr)
 def test_every_recurrence_keeps_every_law(recurrence, law):
     law(recurrence)
+
+
+@pytest.mark.parametrize(
+    "remembers",
+    [
+        LSTM(3, 4, forget_bias=8.0),
+        CoupledLSTM(3, 4, forget_bias=8.0),
+        SLSTM(3, 4, forget_bias=8.0),
+        SLSTM(3, 4, forget="exponential"),
+    ],
+    ids=repr,
+)
+def test_a_cell_that_forgets_nothing_stays_near_float64_too(remembers):
+    bfloat16_stays_near_float64_over_time(remembers)
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES, ids=repr)
@@ -93,6 +121,12 @@ class MixesTheBatch(Elman):
 
 
 @dataclasses.dataclass(frozen=True)
+class AddsUpNarrow(Carousel):
+    def widen(self, carry):
+        return carry
+
+
+@dataclasses.dataclass(frozen=True)
 class WidensItsOutput(Elman):
     def gate(self, params, carry, u, r):
         h = jnp.tanh(u + r)
@@ -157,7 +191,8 @@ BROKEN = [
     (CentresOverTime, "law 6, no output depends on later inputs"),
     (MixesTheBatch, "law 3, batch axes agree with vmap"),
     (MixesTheBatch, "law 9, masks resets and reverse are a loop over rows"),
-    (WidensItsOutput, "law 4, shapes and dtypes are the documented ones"),
+    (AddsUpNarrow, "law 12, bfloat16 stays near float64 over time"),
+    (WidensItsOutput, "law 8, bfloat16 in bfloat16 out"),
     (WidensItsCarry, "law 8, bfloat16 in bfloat16 out"),
     (MultipliesByAWideConstant, "law 8, bfloat16 in bfloat16 out"),
     (StopsAGradient, "law 5, gradients agree with finite differences"),

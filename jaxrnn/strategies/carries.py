@@ -9,6 +9,7 @@ from jax import Array
 from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.turns import over_steps
 
 
 def over_time(
@@ -34,7 +35,7 @@ def over_time(
         after = select(valid, after, carry)
         return after, (after, select(valid, y, jnp.zeros_like(y)))
 
-    return jax.lax.scan(keep, carry, (us, mask, reset), reverse=reverse)[1]
+    return over_steps(keep, carry, (us, mask, reset), reverse)[1]
 
 
 class Kept:

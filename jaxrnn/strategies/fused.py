@@ -24,6 +24,7 @@ from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies import scan
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.turns import over_steps
 
 WHY = "all weight gradients form one product after the loop, instead of one a step"
 
@@ -86,11 +87,11 @@ def _recur_jvp(step, reverse, primals, tangents):
         )
         return select(valid, _add(after_dot, param_dot), carry_dot), y_dot
 
-    last_dot, y_dots = jax.lax.scan(
+    last_dot, y_dots = over_steps(
         move,
         carry_dot,
         (us_dot, rs_dot, after_dots, carries, us, rs, mask, reset),
-        reverse=reverse,
+        reverse,
     )
     ys_dot = select(mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
     return (last, ys), (_filled(last_dot, last), ys_dot)
@@ -107,7 +108,7 @@ def _keeping(step, reverse, weights, start, carry, us, mask, reset):
         y = select(valid, y, jnp.zeros_like(y))
         return select(valid, after, carry), (y, carry, r)
 
-    last, (ys, carries, rs) = jax.lax.scan(keep, carry, (us, mask, reset), reverse=reverse)
+    last, (ys, carries, rs) = over_steps(keep, carry, (us, mask, reset), reverse)
     return last, ys, carries, rs
 
 

@@ -12,21 +12,34 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 
-def place(carry: Any, xs: Array, *others: Any) -> Any:
-    """A tree of leaves `[*batch, ...]` that varies as much as xs `[T, *batch, D]` and the
-    trees `others` do together, with its batch axes sharded as those of xs."""
+def vary(tree: Any, *others: Any) -> Any:
+    """A tree of arrays, each varying over all mesh axes that any of it or others does.
+
+    What is the same on all devices and enters a loop as such has its gradient summed
+    over the devices at every step; made varying before the loop, once after it.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    axes = frozenset().union(*map(_varying, jax.tree.leaves((tree, *others))))
+
+    def varied(leaf: Array) -> Array:
+        missing = tuple(sorted(axes - _varying(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(varied, tree)
+
+
+def shard(carry: Any, xs: Array) -> Any:
+    """A tree of leaves `[*batch, ...]`, sharded over batch as xs `[T, *batch, D]`."""
     if jax.sharding.get_abstract_mesh().empty:
         return carry
-    varying = frozenset().union(*map(_varying, jax.tree.leaves((xs, *others))))
     batch = _spec(xs)[1:-1]
 
-    def placed(leaf: Array) -> Array:
-        missing = tuple(sorted(varying - _varying(leaf)))
-        leaf = jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+    def sharded(leaf: Array) -> Array:
         spec = (*batch, *_spec(leaf)[len(batch) :])
         return leaf if spec == _spec(leaf) else jax.reshard(leaf, PartitionSpec(*spec))
 
-    return jax.tree.map(placed, carry)
+    return jax.tree.map(sharded, carry)
 
 
 def _varying(leaf: Array) -> frozenset[str]:
@@ -35,4 +48,4 @@ def _varying(leaf: Array) -> frozenset[str]:
 
 def _spec(leaf: Array) -> tuple:
     spec = tuple(jax.typeof(leaf).sharding.spec)
-    return spec + (None,) * (jax.numpy.ndim(leaf) - len(spec))
+    return spec + (None,) * (leaf.ndim - len(spec))

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.turns import over_steps
 
 WHY = "it serves every cell, in every mode of differentiation"
 
@@ -56,4 +56,4 @@ def loop(
         after, y = recur(carry, u)
         return select(valid, after, carry), select(valid, y, jnp.zeros_like(y))
 
-    return jax.lax.scan(step, carry, (us, mask, reset), reverse=reverse)
+    return over_steps(step, carry, (us, mask, reset), reverse)
