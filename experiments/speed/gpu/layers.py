@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -104,7 +105,7 @@ def programs(cell: Any, dtype: str) -> dict[str, Program]:
 
 @contextlib.contextmanager
 def unrolled(times: int | None) -> Iterator[None]:
-    """Our loops traced inside take so many steps a turn, None for what the library takes."""
+    """Our loops traced inside take so many steps a turn; None: as the library does."""
     jax.clear_caches()  # what was traced with another number must not be taken again
     steps = {} if times is None else {"cpu": times, "gpu": times}
     with mock.patch.dict(STEPS_A_TURN, steps):
