@@ -20,9 +20,9 @@ def in_segments(
 ) -> tuple[Any, Array]:
     """`run(shared, carry, per_step) -> (carry, ys)` over segments of `every` steps.
 
-    All segments share `shared`, whose gradient adds up in float32 or wider. `per_step` is (inputs, mask, reset), of arrays `[T, ...]`. What the derivative of a
-    segment needs is computed again on the way back, so memory is O(T / every + every)
-    instead of O(T).
+    All segments share `shared`, whose gradient adds up in float32 or wider. `per_step` is
+    (inputs, mask, reset), of arrays `[T, ...]`. What the derivative of a segment needs is
+    computed again on the way back, so memory is O(T / every + every) instead of O(T).
     """
     steps = jax.tree.leaves(per_step)[0].shape[0]
     if not isinstance(steps, int):  # exported for any length
