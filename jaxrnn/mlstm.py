@@ -218,5 +218,5 @@ def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
     contained = (select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values))
     # NaN only where there is one, or `jax_debug_nans` would see it in sound numbers too.
     infinite = jnp.where(sound, jnp.zeros_like(log_weight), jnp.inf)
-    log_weight, *values = contained
-    return log_weight + (infinite - infinite), *values
+    log_weight, *sound_values = contained
+    return log_weight + (infinite - infinite), *sound_values

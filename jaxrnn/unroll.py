@@ -37,8 +37,13 @@ def unroll(
     xs: Array,
     carry: Carry | None = None,
     *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    reverse: bool = False,
+    strategy: str = "auto",
+    checkpoint_every: int | None = None,
+    start: Carry | None = None,
     return_carries: Literal[True],
-    **options: Any,
 ) -> tuple[Carry, Array, Carry]: ...
 
 
@@ -49,8 +54,13 @@ def unroll(
     xs: Array,
     carry: Carry | None = None,
     *,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    reverse: bool = False,
+    strategy: str = "auto",
+    checkpoint_every: int | None = None,
+    start: Carry | None = None,
     return_carries: Literal[False] = False,
-    **options: Any,
 ) -> tuple[Carry, Array]: ...
 
 
