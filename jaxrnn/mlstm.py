@@ -165,7 +165,8 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         held = jnp.ones_like(steps, bool)  # [t]: does y_t see the carry?
         if reset is not None:
             segment = jnp.moveaxis(jnp.cumsum(reset, axis=0), 0, -1)[..., None, :]
-            seen &= segment[..., :, None] == segment[..., None, :]
+            same = segment[..., :, None] == segment[..., None, :]
+            seen = across(seen, same) & same
             held = segment == 0
 
         total = jnp.cumsum(log_f, axis=-1)

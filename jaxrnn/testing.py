@@ -71,7 +71,7 @@ def steps(recurrence: Recurrence) -> bool:
 
     def first_step(key: Array) -> Any:
         params = recurrence.init(key)
-        x = jnp.zeros(recurrence.input_size)
+        x = jnp.zeros(recurrence.input_size, jnp.float32)
         return recurrence.step(params, recurrence.initial_carry(params), x)
 
     try:

@@ -334,7 +334,12 @@ def test_weights_move_at_every_step_of_a_sequence():
     tiny = replace(PRESETS["tiny"][1], updates="step", updates_per_step=1, trials=1)
     # The decay would show if weights moved after the end of the string as well.
     config = replace(
-        tiny, problem="reber", hidden_size=2, learning_rate=0.5, weight_decay=0.01
+        tiny,
+        problem="reber",
+        hidden_size=2,
+        learning_rate=0.5,
+        weight_decay=0.01,
+        weight_decay_of="all",
     )
     task = make_task(config)
     problem, _ = make_problem(config)
