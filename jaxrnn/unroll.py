@@ -60,8 +60,9 @@ def unroll(
         sequence in forward time; the carry is replaced at each sequence's last step.
         (Cut such a run in two only where no sequence begins: the earlier part cannot
         know that its last step ends one.)
-    strategy: "scan" (the reference), "fused" (deferred weight gradients), "associative" (linear recurrences, parallel over time), "chunkwise" (blocks
-        of time, each in parallel) or "auto"; `explain` tells what "auto" takes and why.
+    strategy: "scan" (the reference), "fused" (deferred weight gradients), "associative"
+        (linear recurrences, parallel over time), "chunkwise" (blocks of time, each in
+        parallel) or "auto"; `explain` tells what "auto" takes and why.
     checkpoint_every: keep one carry every so many steps for the derivative and
         recompute between; memory O(T / k + k) instead of O(T).
 
