@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxrnn.cell import Cell, cast_like, widen
 
 
-def project(cell: Cell, params: Any, xs: Any) -> Any:
+def project(cell: Any, params: Any, xs: Any) -> Any:
     """`cell.project` of all steps at once."""
     return cell.project(for_all_steps(params), xs)
 
