@@ -23,6 +23,7 @@ from jaxrnn import (
     Stack,
     unroll,
 )
+from jaxrnn.cell import widen
 from jaxrnn.elman import ElmanCarry, ElmanParams
 from jaxrnn.lstm import LSTMCarry
 
@@ -357,7 +358,7 @@ def test_sums_over_many_rows_and_steps_are_wide():
     def gradient(params, xs, every=None):
         def loss(params):
             _, ys = unroll(cell, params, xs, checkpoint_every=every)
-            return jnp.sum(ys.astype(jnp.promote_types(ys.dtype, jnp.float32)))
+            return jnp.sum(widen(ys))
 
         return jax.grad(loss)(params)
 
