@@ -366,7 +366,8 @@ def test_sums_over_many_rows_and_steps_are_wide():
         want = gradient(*jax.tree.map(lambda a: a.astype(jnp.float64), (params, xs)))
     for every in (None, 10):
         for a, b in zip(gradient(params, xs, every), want, strict=True):
-            off = np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b)
+            a, b = np.asarray(a, np.float64), np.asarray(b)
+            off = np.linalg.norm(a - b) / np.linalg.norm(b)
             # 12,800 rows of a bias: 20% where they are added up in bfloat16.
             assert off < 0.02
 
