@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxrnn.activations import sigmoid
 from jaxrnn.cell import Composition, Recurrence, Run, across, check_number, exportable
 from jaxrnn.initial import lecun_normal
+from jaxrnn.strategies.step import for_all_steps
 
 
 class Around(Composition):
@@ -42,7 +43,7 @@ class Around(Composition):
         self, run: Run, params: tuple, carry: tuple, xs: Array
     ) -> tuple[tuple, Array]:
         inner, ys = run(self.cell, params[0], carry[0], xs)
-        return (inner,), self.join(params, xs, ys)
+        return (inner,), self.join(for_all_steps(params), xs, ys)
 
 
 @dataclass(frozen=True)

@@ -216,8 +216,9 @@ def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
     for value in values:
         features = tuple(range(sound.ndim, value.ndim))
         sound &= jnp.all(jnp.isfinite(value), axis=features)
-    contained = (select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values))
+    log_weight, *contained = (
+        select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values)
+    )
     # NaN only where there is one, or `jax_debug_nans` would see it in sound numbers too.
     infinite = jnp.where(sound, jnp.zeros_like(log_weight), jnp.inf)
-    log_weight, *sound_values = contained
-    return log_weight + (infinite - infinite), *sound_values
+    return log_weight + (infinite - infinite), *contained

@@ -32,9 +32,9 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
 
     x `[..., D]`, c `[..., H]`, h and y `[..., P]`, all in the dtype of the parameters;
     P is `projection_size`. Without the peepholes of Sak et al. `forget_bias` is what
-    `init` writes into the forget gate's part of b. The projection is part of `gate`, so
-    `fused` defers the gradient of W_h but not of W_p. Raises ValueError for a size below
-    1.
+    `init` writes into the forget gate's part of b. The projection is part of `gate`, which
+    is float32 inside `unroll` where the parameters are narrower. Raises ValueError for a
+    size below 1.
     """
 
     input_size: int

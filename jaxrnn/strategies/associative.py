@@ -20,6 +20,7 @@ from jax import Array
 from jaxrnn.cell import Cell
 from jaxrnn.linear import LinearCell, narrow
 from jaxrnn.strategies.select import select
+from jaxrnn.strategies.step import for_all_steps, project
 
 WHY = "its steps compose, so all of time takes log2(T) parallel rounds"
 
@@ -40,7 +41,7 @@ def over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    a, b, rest = cell.project(params, xs)
+    a, b, rest = project(cell, params, xs)
     a = select(mask, a, jnp.ones_like(a))
     b = select(mask, b, jnp.zeros_like(b))
     first = -1 if reverse else 0
@@ -53,7 +54,7 @@ def over_time(
     fresh = None if reset is None else reset[..., None]
     _, h, _ = jax.lax.associative_scan(_compose, (a, b, fresh), reverse=reverse)
     carries = cell.pack(h, like=carry)
-    ys = cell.read(params, narrow(carries, params), rest)
+    ys = cell.read(for_all_steps(params), narrow(carries, params), rest)
     last = jax.tree.map(lambda h: h[0 if reverse else -1], carries)
     return last, select(mask, ys, jnp.zeros_like(ys))
 

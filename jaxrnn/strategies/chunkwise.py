@@ -15,6 +15,7 @@ from jax import Array
 from jaxrnn.cell import Cell
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.select import select
+from jaxrnn.strategies.step import project
 
 WHY = "its parallel form takes a block of time in a few products"
 
@@ -66,6 +67,6 @@ def over_time(
         carry, ys = cell.chunk(params, carry, us, mask, reset)
         return carry, jnp.flip(ys, 0) if reverse else ys
 
-    us = cell.project(params, xs)
+    us = project(cell, params, xs)
     carry, ys = in_segments(run, LENGTH, (params, start), carry, (us, mask, reset), reverse)
     return carry, select(mask, ys, jnp.zeros_like(ys))

@@ -23,7 +23,7 @@ from jax.extend.core import Literal
 from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies import scan
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.step import Step, for_all_steps, project
 from jaxrnn.strategies.turns import over_steps
 
 WHY = "all weight gradients form one product after the loop, instead of one a step"
@@ -45,7 +45,7 @@ def over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    us = cell.project(params, xs)
+    us = project(cell, params, xs)
     step = Step.of(cell, params, start, us)
     weights = step.weights(widen(params))
     return _recur(step, reverse, weights, cell.widen(start), carry, us, mask, reset)
@@ -65,7 +65,10 @@ def _recur_jvp(step, reverse, primals, tangents):
     last, ys, carries, rs = _keeping(step, reverse, *primals)
 
     # What the parameters move at all steps at once.
-    rs_dot = _jvp(lambda weights: step.mix(weights, carries), (weights,), (weights_dot,))
+    def mixed(weights):
+        return step.mix(for_all_steps(weights), carries)
+
+    rs_dot = _jvp(mixed, (weights,), (weights_dot,))
     after_dots, ys_dot = _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs)
 
     # Transposed once here and back again inside the loop, where it folds into the

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.step import Step, project
 from jaxrnn.strategies.turns import over_steps
 
 WHY = "it serves every cell, in every mode of differentiation"
@@ -28,7 +28,7 @@ def over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
-    us = cell.project(params, xs)
+    us = project(cell, params, xs)
     step = Step.of(cell, params, start, us)
     wide = widen(params)
 

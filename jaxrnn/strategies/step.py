@@ -16,6 +16,27 @@ from jax.typing import DTypeLike
 from jaxrnn.cell import Cell, cast_like, widen
 
 
+def project(cell: Any, params: Any, xs: Any) -> Any:
+    """`cell.project` of all steps at once."""
+    return cell.project(for_all_steps(params), xs)
+
+
+def for_all_steps(params: Any) -> Any:
+    """`params` for products over all of time, whose gradients sum over time and batch.
+
+    JAX transposes that gradient into the shape of the weights, and XLA:CPU, in JAX 0.12,
+    draws the transposition into a product of two summed axes, which it then adds up in
+    bfloat16. Weights that come by way of a transposed copy leave it nothing to draw in.
+    """
+
+    def turned(w: Array) -> Array:
+        if w.ndim < 2 or widen(w).dtype == w.dtype:
+            return w
+        return jax.lax.optimization_barrier(w.mT).mT
+
+    return jax.tree.map(turned, params)
+
+
 class Weights(NamedTuple):
     """The parameters of a step, twice."""
 
