@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, widen
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step
+from jaxrnn.strategies.step import Step, project
 from jaxrnn.strategies.turns import over_steps
 
 
@@ -24,7 +24,7 @@ def over_time(
 ) -> tuple[Any, Array]:
     """As `scan.over_time`, with the carries after each step, leaves `[T, ...]`."""
 
-    us = cell.project(params, xs)
+    us = project(cell, params, xs)
     step = Step.of(cell, params, start, us)
     wide, start = widen(params), cell.widen(start)
 
