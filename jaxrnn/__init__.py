@@ -4,6 +4,7 @@ from jaxrnn.cell import (
     Cell as Cell,
     Composition as Composition,
     Recurrence as Recurrence,
+    exportable as exportable,
 )
 from jaxrnn.compose import (
     Bidirectional as Bidirectional,
