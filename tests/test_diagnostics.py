@@ -231,7 +231,7 @@ def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
             gate_values(cell, params, xs)
         return
     carry = jax.tree.map(
-        lambda a: (0.5 + jnp.abs(draw(*a.shape))).astype(a.dtype),
+        lambda a: (1 + jnp.abs(draw(*a.shape))).astype(a.dtype),
         cell.initial_carry(params, (B,)),
     )
     gates = gate_values(cell, params, xs, carry)
