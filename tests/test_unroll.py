@@ -74,7 +74,11 @@ def flags(*when):
         (XS, {"reset": NONE.astype(int)}, "reset must be bool, got int32"),
         (XS, {"mask": [1] * T}, "mask must be bool, got int32"),
         (XS, {"reset": [True] * T}, r"reset must be .*\[6, 2\].*\[6\]"),
-        (XS, {"checkpoint_every": 0}, "checkpoint_every must be 1 or more, got 0"),
+        (
+            XS,
+            {"checkpoint_every": 0},
+            "checkpoint_every must be an integer of 1 or more, got 0",
+        ),
         (XS, {"strategy": "quick"}, "unknown strategy 'quick'; known: auto, .*scan"),
         (XS, {"carry": jnp.zeros((B, 4))}, r"LSTMCarry\(h=float32.* got float32\[2, 4\]"),
         (XS, {"carry": tuple(zeros_carry())}, r"carry must be .*LSTMCarry.* got .*"),

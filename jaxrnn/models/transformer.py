@@ -143,7 +143,8 @@ class Transformer(nnx.Module):
         self, embedding: nnx.Embed, tokens: Array, places: Array, key: Array | None
     ) -> Array:
         xs = embedding(tokens) * self.width**0.5
-        return _drop(self.dropout, xs + sinusoids(places, self.width).astype(xs.dtype), key)
+        waves = sinusoids(places, self.width).astype(xs.dtype)
+        return _drop(self.dropout, xs + across(waves, xs), key)
 
 
 class EncoderLayer(nnx.Module):
