@@ -155,14 +155,14 @@ def check_xs(
 
 
 def _is_count(number: Any) -> bool:
-    return isinstance(number, int | np.integer) and number is not True and number >= 1
+    return isinstance(number, int | np.integer) and number is not True and int(number) >= 1
 
 
 def describe(tree: Any) -> str:
     """A tree of arrays in words: names, dtypes and shapes."""
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        inner = zip(tree._fields, tree, strict=True)
-        fields = (f"{name}={describe(leaf)}" for name, leaf in inner)
+    names = getattr(tree, "_fields", None)
+    if names is not None:
+        fields = (f"{n}={describe(leaf)}" for n, leaf in zip(names, tree, strict=True))
         return f"{type(tree).__name__}({', '.join(fields)})"
     if isinstance(tree, dict):
         fields = (f"{name!r}: {describe(leaf)}" for name, leaf in tree.items())
@@ -217,7 +217,7 @@ def _dtype(params: Any) -> Any:
     return next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.float32)
 
 
-def _key(key: Any) -> Array:
+def _key(key: Any) -> Any:
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return key
