@@ -197,7 +197,7 @@ def test_samples_are_reproducible_and_follow_their_options(call, finished):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (["--prompt", ""], "T of 1 or more"),
+        (["--prompt", ""], "needs at least one character, got ''"),
         (["--length", 0], "length must be 1 or more, got 0"),
         (["--samples", 0], "samples must be 1 or more, got 0"),
         (["--temperature", -1], "temperature must be 0 or more, got -1"),
