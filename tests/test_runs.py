@@ -256,7 +256,7 @@ def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, 
         code, _, error = call(explain.main, run_dir, "the", option, number)
         assert (code, error.count("\n")) == (2, 1) and reason in error
     code, _, error = call(explain.main, run_dir, "")
-    assert code == 2 and "at least one token, got ''" in error
+    assert code == 2 and "at least one character, got ''" in error
 
 
 def test_a_run_that_had_to_be_new_writes_and_goes_on_before_its_first_evaluation(
