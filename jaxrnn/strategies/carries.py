@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, widen
+from jaxrnn.cell import Cell
+from jaxrnn.strategies import scan
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step, project
 from jaxrnn.strategies.turns import over_steps
 
 
@@ -23,15 +23,13 @@ def over_time(
     reverse: bool,
 ) -> tuple[Any, Array]:
     """As `scan.over_time`, with the carries after each step, leaves `[T, ...]`."""
-
-    us = project(cell, params, xs)
-    step = Step.of(cell, params, start, us)
-    wide, start = widen(params), cell.widen(start)
+    recur, us = scan.projected(cell, params, start, xs)
+    start = cell.widen(start)
 
     def keep(carry: Any, inputs: Any) -> tuple[Any, Any]:
         u, valid, begin = inputs
         carry = carry if begin is None else select(begin, start, carry)
-        after, y = step.recur(step.weights(wide), carry, u)
+        after, y = recur(carry, u)
         after = select(valid, after, carry)
         return after, (after, select(valid, y, jnp.zeros_like(y)))
 

@@ -28,6 +28,14 @@ def over_time(
     reset: Array | None,
     reverse: bool,
 ) -> tuple[Any, Array]:
+    recur, us = projected(cell, params, start, xs)
+    return loop(recur, cell.widen(start), carry, us, mask, reset, reverse)
+
+
+def projected(
+    cell: Cell, params: Any, start: Any, xs: Array
+) -> tuple[Callable[[Any, Any], tuple[Any, Array]], Any]:
+    """`recur(carry, u) -> (carry, y)` of a wide carry, and the us `[T, ...]` it takes."""
     us = project(cell, params, xs)
     step = Step.of(cell, params, start, us)
     wide = widen(params)
@@ -36,7 +44,7 @@ def over_time(
         # Narrowed in here, so that what the derivative adds up over the loop is wide.
         return step.recur(step.weights(wide), carry, u)
 
-    return loop(recur, cell.widen(start), carry, us, mask, reset, reverse)
+    return recur, us
 
 
 def loop(

@@ -1,6 +1,7 @@
 """Optax optimisers and learning rate schedules, by name."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,14 +36,14 @@ def make_transform(
     clip: float,
     momentum: float = 0.0,
     *,
-    decays_all: bool = True,
+    decayed: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """The optimiser `name` behind a clip of the gradient's norm to `clip`, or none if inf.
 
     "adamw" decouples `weight_decay` from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient; it is that of all parameters, or of `matrices` alone.
-    `momentum` is that of "sgd" and "rmsprop". Raises ValueError for an unknown name, or a
-    momentum where there is none.
+    others add it to the gradient; it is that of all parameters, or of those that
+    the mask `decayed` chooses, such as `matrices`. `momentum` is that of "sgd" and
+    "rmsprop". Raises ValueError for an unknown name, or a momentum where there is none.
     """
     if name != "adamw" and name not in _COUPLED:
         known = ", ".join(["adamw", *_COUPLED])
@@ -53,14 +54,13 @@ def make_transform(
         raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
     # What would change nothing would still cost a pass over all parameters.
     clipped = optax.clip_by_global_norm(clip) if clip < math.inf else optax.identity()
-    mask = None if decays_all else matrices
     if name == "adamw":
-        adamw = optax.adamw(rate, weight_decay=weight_decay, mask=mask)
+        adamw = optax.adamw(rate, weight_decay=weight_decay, mask=decayed)
         return optax.chain(clipped, adamw)
-    decayed = optax.identity()
+    decay = optax.identity()
     if weight_decay:
-        decayed = optax.add_decayed_weights(weight_decay, mask)
-    return optax.chain(clipped, decayed, _COUPLED[name](rate, momentum))
+        decay = optax.add_decayed_weights(weight_decay, decayed)
+    return optax.chain(clipped, decay, _COUPLED[name](rate, momentum))
 
 
 def matrices(params: Any) -> Any:

@@ -14,6 +14,7 @@ from jaxrnn.training.optimiser import (
     make_plateau,
     make_schedule,
     make_transform,
+    matrices,
 )
 
 
@@ -177,7 +178,7 @@ class Options:
             self.weight_decay,
             self.clip,
             self.momentum,
-            decays_all=self.weight_decay_of == "all",
+            decayed=matrices if self.weight_decay_of == "matrices" else None,
         )
         return Optimiser(transform, schedule, plateau)
 
