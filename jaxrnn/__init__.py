@@ -6,6 +6,79 @@ from jaxrnn.cell import (
     Recurrence as Recurrence,
     exportable as exportable,
 )
+from jaxrnn.cells.elman import (
+    Elman as Elman,
+    ElmanCarry as ElmanCarry,
+    ElmanParams as ElmanParams,
+)
+from jaxrnn.cells.gru import (
+    GRU as GRU,
+    GRUCarry as GRUCarry,
+    GRUParams as GRUParams,
+    MinimalGRU as MinimalGRU,
+    MinimalGRUParams as MinimalGRUParams,
+    ResetBeforeGRU as ResetBeforeGRU,
+    ResetBeforeGRUParams as ResetBeforeGRUParams,
+)
+from jaxrnn.cells.indrnn import (
+    IndRNN as IndRNN,
+    IndRNNCarry as IndRNNCarry,
+    IndRNNParams as IndRNNParams,
+)
+from jaxrnn.cells.layernorm import (
+    LayerNormGRU as LayerNormGRU,
+    LayerNormGRUParams as LayerNormGRUParams,
+    LayerNormLSTM as LayerNormLSTM,
+    LayerNormLSTMParams as LayerNormLSTMParams,
+)
+from jaxrnn.cells.lru import (
+    LRU as LRU,
+    LRUCarry as LRUCarry,
+    LRUParams as LRUParams,
+)
+from jaxrnn.cells.lstm import (
+    LSTM as LSTM,
+    CoupledLSTM as CoupledLSTM,
+    CoupledLSTMParams as CoupledLSTMParams,
+    LSTMCarry as LSTMCarry,
+    LSTMParams as LSTMParams,
+    PeepholeLSTM as PeepholeLSTM,
+    PeepholeLSTMParams as PeepholeLSTMParams,
+)
+from jaxrnn.cells.lstm1997 import (
+    LSTM1997 as LSTM1997,
+    Carousel as Carousel,
+    CarouselCarry as CarouselCarry,
+    CarouselParams as CarouselParams,
+    LSTM1997Carry as LSTM1997Carry,
+    LSTM1997Params as LSTM1997Params,
+)
+from jaxrnn.cells.minrnn import (
+    MinGRU as MinGRU,
+    MinGRUParams as MinGRUParams,
+    MinLSTM as MinLSTM,
+    MinLSTMParams as MinLSTMParams,
+)
+from jaxrnn.cells.mlstm import (
+    MLSTM as MLSTM,
+    MLSTMCarry as MLSTMCarry,
+    MLSTMParams as MLSTMParams,
+)
+from jaxrnn.cells.projected import (
+    ProjectedLSTM as ProjectedLSTM,
+    ProjectedLSTMParams as ProjectedLSTMParams,
+)
+from jaxrnn.cells.rglru import (
+    RGLRU as RGLRU,
+    GemmaRGLRU as GemmaRGLRU,
+    GemmaRGLRUCarry as GemmaRGLRUCarry,
+    RGLRUParams as RGLRUParams,
+)
+from jaxrnn.cells.slstm import (
+    SLSTM as SLSTM,
+    SLSTMCarry as SLSTMCarry,
+    SLSTMParams as SLSTMParams,
+)
 from jaxrnn.compose import (
     Bidirectional as Bidirectional,
     Stack as Stack,
@@ -16,103 +89,32 @@ from jaxrnn.connections import (
     Residual as Residual,
     Skip as Skip,
 )
-from jaxrnn.elman import (
-    Elman as Elman,
-    ElmanCarry as ElmanCarry,
-    ElmanParams as ElmanParams,
-)
-from jaxrnn.gru import (
-    GRU as GRU,
-    GRUCarry as GRUCarry,
-    GRUParams as GRUParams,
-    MinimalGRU as MinimalGRU,
-    MinimalGRUParams as MinimalGRUParams,
-    ResetBeforeGRU as ResetBeforeGRU,
-    ResetBeforeGRUParams as ResetBeforeGRUParams,
-)
-from jaxrnn.indrnn import (
-    IndRNN as IndRNN,
-    IndRNNCarry as IndRNNCarry,
-    IndRNNParams as IndRNNParams,
-)
-from jaxrnn.layernorm import (
-    LayerNormGRU as LayerNormGRU,
-    LayerNormGRUParams as LayerNormGRUParams,
-    LayerNormLSTM as LayerNormLSTM,
-    LayerNormLSTMParams as LayerNormLSTMParams,
-)
 from jaxrnn.linear import (
     Affine as Affine,
     LinearCarry as LinearCarry,
     LinearCell as LinearCell,
 )
-from jaxrnn.lru import (
-    LRU as LRU,
-    LRUCarry as LRUCarry,
-    LRUParams as LRUParams,
-)
-from jaxrnn.lstm import (
-    LSTM as LSTM,
-    CoupledLSTM as CoupledLSTM,
-    CoupledLSTMParams as CoupledLSTMParams,
-    LSTMCarry as LSTMCarry,
-    LSTMParams as LSTMParams,
-    PeepholeLSTM as PeepholeLSTM,
-    PeepholeLSTMParams as PeepholeLSTMParams,
-)
-from jaxrnn.lstm1997 import (
-    LSTM1997 as LSTM1997,
-    Carousel as Carousel,
-    CarouselCarry as CarouselCarry,
-    CarouselParams as CarouselParams,
-    LSTM1997Carry as LSTM1997Carry,
-    LSTM1997Params as LSTM1997Params,
-)
-from jaxrnn.minrnn import (
-    MinGRU as MinGRU,
-    MinGRUParams as MinGRUParams,
-    MinLSTM as MinLSTM,
-    MinLSTMParams as MinLSTMParams,
-)
-from jaxrnn.mlstm import (
-    MLSTM as MLSTM,
-    MLSTMCarry as MLSTMCarry,
-    MLSTMParams as MLSTMParams,
-)
-from jaxrnn.noise import (
-    VariationalDropout as VariationalDropout,
-    VariationalDropoutParams as VariationalDropoutParams,
-    WeightDrop as WeightDrop,
-    Zoneout as Zoneout,
-    ZoneoutParams as ZoneoutParams,
-)
-from jaxrnn.precision import Precision as Precision
-from jaxrnn.projected import (
-    ProjectedLSTM as ProjectedLSTM,
-    ProjectedLSTMParams as ProjectedLSTMParams,
-)
-from jaxrnn.rglru import (
-    RGLRU as RGLRU,
-    GemmaRGLRU as GemmaRGLRU,
-    GemmaRGLRUCarry as GemmaRGLRUCarry,
-    RGLRUParams as RGLRUParams,
-)
-from jaxrnn.slower import (
-    Slower as Slower,
-    SlowerCarry as SlowerCarry,
-    SlowerParams as SlowerParams,
-)
-from jaxrnn.slstm import (
-    SLSTM as SLSTM,
-    SLSTMCarry as SLSTMCarry,
-    SLSTMParams as SLSTMParams,
-)
-from jaxrnn.start import (
-    LearnedStart as LearnedStart,
-    LearnedStartParams as LearnedStartParams,
-)
 from jaxrnn.unroll import (
     explain as explain,
     length_mask as length_mask,
     unroll as unroll,
+)
+from jaxrnn.wrappers.dropout import (
+    VariationalDropout as VariationalDropout,
+    VariationalDropoutParams as VariationalDropoutParams,
+)
+from jaxrnn.wrappers.precision import Precision as Precision
+from jaxrnn.wrappers.slower import (
+    Slower as Slower,
+    SlowerCarry as SlowerCarry,
+    SlowerParams as SlowerParams,
+)
+from jaxrnn.wrappers.start import (
+    LearnedStart as LearnedStart,
+    LearnedStartParams as LearnedStartParams,
+)
+from jaxrnn.wrappers.weight_drop import WeightDrop as WeightDrop
+from jaxrnn.wrappers.zoneout import (
+    Zoneout as Zoneout,
+    ZoneoutParams as ZoneoutParams,
 )

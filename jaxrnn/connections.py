@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.activations import sigmoid
 from jaxrnn.cell import Composition, Recurrence, Run, across, check_number, exportable
-from jaxrnn.initial import lecun_normal
+from jaxrnn.cells.activations import sigmoid
+from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.strategies.step import for_all_steps
 
 

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.training.step_folders import step_folders
+from jaxrnn.training.store.step_folders import step_folders
 
 ROOT = Path(__file__).parent.parent
 STEPS = 30
 
 # The moments of a run, as functions that it calls.
-READING = "jaxrnn.training.tokenizer:Tokenizer.as_json"
+READING = "jaxrnn.data.tokenizer:Tokenizer.as_json"
 COMPILING = "experiments.language_model.task:_nats"
-UPDATE = "jaxrnn.training.data:TokenLanes.batch"
-EVALUATION = "jaxrnn.training.data:TokenLanes.every_token"
-SAVING = "jaxrnn.training.checkpoint:CheckpointStore.save"
+UPDATE = "jaxrnn.data.lanes:TokenLanes.batch"
+EVALUATION = "jaxrnn.data.lanes:TokenLanes.every_token"
+SAVING = "jaxrnn.training.store.checkpoint:CheckpointStore.save"
 WRITING = "orbax.checkpoint:CheckpointManager.save"
-CHECKING = "jaxrnn.training.file_list:digest_files"
+CHECKING = "jaxrnn.training.store.file_list:digest_files"
 FILE_CHANGE = "a change of a file in the run's folder"
 
 

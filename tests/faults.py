@@ -27,9 +27,9 @@ from typing import Any
 import arena as moments
 from arena import STEPS, Arena, Blow, command, command_after, result, rows, saved
 
-from jaxrnn.training.digest import digest_leaf
-from jaxrnn.training.saved_step import read_step
-from jaxrnn.training.step_folders import step_folders
+from jaxrnn.training.store.digest import digest_leaf
+from jaxrnn.training.store.saved_step import read_step
+from jaxrnn.training.store.step_folders import step_folders
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def poison(steps: list[int]) -> None:
     import jax.numpy as jnp
 
     from experiments.language_model import task
-    from jaxrnn.training.data import TokenLanes
+    from jaxrnn.data.lanes import TokenLanes
 
     clean_batch, clean_nats = TokenLanes.batch, task._nats
 

@@ -19,7 +19,7 @@ from jaxrnn import (
     Stack,
     unroll,
 )
-from jaxrnn.elman import ElmanCarry, ElmanParams
+from jaxrnn.cells.elman import ElmanCarry, ElmanParams
 
 T, B = 4, 2
 MASK = np.array([[1, 1], [1, 0], [0, 1], [1, 0]], bool)

@@ -19,11 +19,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.digest import digest_leaf, digest_leaves, digest_tree
-from jaxrnn.training.orbax_writer import errors_raised_only
-from jaxrnn.training.saved_step import CheckpointError, read_step
-from jaxrnn.training.step_folders import step_folders
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.digest import digest_leaf, digest_leaves, digest_tree
+from jaxrnn.training.store.orbax_writer import errors_raised_only
+from jaxrnn.training.store.saved_step import CheckpointError, read_step
+from jaxrnn.training.store.step_folders import step_folders
 from jaxrnn.training.verify import main as verify_main
 
 HERE = Path(__file__).parent
@@ -173,8 +173,8 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path):
 SHARDED = """
 import sys, jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.digest import digest_tree
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.digest import digest_tree
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 rows = NamedSharding(mesh, PartitionSpec("data"))
 whole = NamedSharding(mesh, PartitionSpec())
@@ -208,8 +208,8 @@ import sys, jax, jax.numpy as jnp
 address, index, run_dir = sys.argv[1:]
 jax.distributed.initialize(address, 2, int(index))
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.digest import digest_tree
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.digest import digest_tree
 mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 shardings = {"carry": NamedSharding(mesh, PartitionSpec("data")),
              "key": NamedSharding(mesh, PartitionSpec())}
@@ -534,7 +534,7 @@ def test_the_best_falls_back_too(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_neither_read_nor_moved(run_dir, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.saved_step.FORMAT", 2)
+    monkeypatch.setattr("jaxrnn.training.store.saved_step.FORMAT", 2)
     with CheckpointStore(run_dir) as store:
         with pytest.raises(CheckpointError, match="has format 1; this version reads 2"):
             store.restore(LIKE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.language_model.text import read_splits
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.data.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.skipif(
     "JAXRNN_DATA" not in os.environ, reason="JAXRNN_DATA names no data sets"

@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.file_list import SUMS, list_files
-from jaxrnn.training.lock import RunLock
-from jaxrnn.training.patience import Unreadable
-from jaxrnn.training.saved_step import CheckpointError, arrays_of, read_step
+from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.file_list import SUMS, list_files
+from jaxrnn.training.store.reads import Unreadable
+from jaxrnn.training.store.saved_step import CheckpointError, arrays_of, read_step
 from jaxrnn.training.verify import verify
 
 STATE = {"w": np.arange(1000.0), "b": np.arange(3, dtype=np.int32)}
@@ -35,7 +35,7 @@ def three_steps(tmp_path_factory):
 
 @pytest.fixture
 def run_dir(three_steps, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.patience.NAPS", (0.0,) * 4)
+    monkeypatch.setattr("jaxrnn.training.store.reads.NAPS", (0.0,) * 4)
     shutil.copytree(three_steps, tmp_path / "run")
     return tmp_path / "run"
 
@@ -169,7 +169,7 @@ def test_a_step_that_is_deleted_while_it_is_read_is_none(run_dir, monkeypatch):
             shutil.rmtree(folder)
         return read(folder, wanted)
 
-    monkeypatch.setattr("jaxrnn.training.good_steps.read_step", read_late)
+    monkeypatch.setattr("jaxrnn.training.store.good_steps.read_step", read_late)
     assert restored(run_dir) == 2
     assert steps(run_dir) == ["1", "2"]
 
@@ -183,8 +183,8 @@ def test_what_is_put_in_order_meanwhile_was_not_damaged(run_dir, monkeypatch):
         if seconds:
             file.write_bytes(content)
 
-    monkeypatch.setattr("jaxrnn.training.patience.NAPS", (0.1, 0.1))
-    monkeypatch.setattr("jaxrnn.training.patience.time.sleep", nap)
+    monkeypatch.setattr("jaxrnn.training.store.reads.NAPS", (0.1, 0.1))
+    monkeypatch.setattr("jaxrnn.training.store.reads.time.sleep", nap)
     assert restored(run_dir) == 3
 
 

@@ -28,9 +28,9 @@ from jaxrnn import (
     length_mask,
     unroll,
 )
-from jaxrnn.elman import ElmanCarry
+from jaxrnn.cells.elman import ElmanCarry
+from jaxrnn.cells.lstm import LSTMParams
 from jaxrnn.flax import RNN, LinenCell, NNXCell, from_dict, to_dict
-from jaxrnn.lstm import LSTMParams
 
 B, T = 2, 5
 XS = jax.random.normal(jax.random.key(0), (B, T, 3))  # batch first, as Flax has it

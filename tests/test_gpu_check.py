@@ -16,7 +16,7 @@ from experiments.speed.gpu.layers import inputs
 from experiments.speed.gpu.lowering import gradient
 from experiments.speed.gpu.measure import distance
 from experiments.speed.gpu.persistent_check import flags
-from jaxrnn.lstm import LSTMCarry
+from jaxrnn.cells.lstm import LSTMCarry
 
 SIZE, BATCH, LENGTH, BLOCKS = 32, 5, 7, 2
 

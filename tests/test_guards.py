@@ -9,16 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.digest import digest_tree
 from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import Optimiser, make_plateau
-from jaxrnn.training.options import Options
-from jaxrnn.training.run import state_fingerprint
-from jaxrnn.training.run_directory import RunDirectory
-from jaxrnn.training.skips import Skips
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.options import Options
+from jaxrnn.training.run.run import state_fingerprint
+from jaxrnn.training.run.skips import Skips
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_train_step
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.digest import digest_tree
 
 OPTIMISER = Optimiser(optax.adam(0.1), optax.constant_schedule(0.1))
 

@@ -22,7 +22,7 @@ from jaxrnn import (
     Stack,
     unroll,
 )
-from jaxrnn.elman import ElmanCarry, ElmanParams
+from jaxrnn.cells.elman import ElmanCarry, ElmanParams
 from jaxrnn.testing import (
     LAWS,
     bfloat16_stays_near_float64_over_time,

@@ -21,8 +21,8 @@ from jaxrnn import (
     explain,
     unroll,
 )
-from jaxrnn.minrnn import MinGRUParams
-from jaxrnn.rglru import clipped_sqrt
+from jaxrnn.cells.minrnn import MinGRUParams
+from jaxrnn.cells.rglru import clipped_sqrt
 from jaxrnn.strategies import chunkwise
 
 CELLS = {

@@ -38,7 +38,7 @@ from experiments.long_lag.train import main
 from experiments.long_lag.transformer import TransformerNetwork
 from jaxrnn import LSTM1997, unroll
 from jaxrnn.diagnostics import walk
-from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.run.directory import RunDirectory
 
 
 def draw(problem, count=200):

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrnn.training import command
 from jaxrnn.training.evaluation import Cut, evenly, watched, watching
 from jaxrnn.training.loop import IN_FLIGHT
-from jaxrnn.training.metrics import read_metrics
-from jaxrnn.training.options import Options
-from jaxrnn.training.run import Run
+from jaxrnn.training.run import command
+from jaxrnn.training.run.metrics import read_metrics
+from jaxrnn.training.run.options import Options
+from jaxrnn.training.run.run import Run
+from jaxrnn.training.run.stop import StopRequest
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_train_step
-from jaxrnn.training.stop import StopRequest
 from jaxrnn.training.task import Task
 
 ROOT = Path(__file__).parent.parent
@@ -123,8 +123,8 @@ from pathlib import Path
 import jax
 from experiments.language_model.config import PRESETS
 from experiments.language_model.task import make_task
-from jaxrnn.training.run import Run
-from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.run.run import Run
+from jaxrnn.training.run.stop import StopRequest
 config = replace(
     PRESETS["tiny"][1], data=Path(sys.argv[1]), run_dir=Path(sys.argv[2]), hidden_size=4,
     sequence_length=4, steps=60, log_every=1000, eval_every=30, average=0.9,
@@ -324,7 +324,7 @@ sys.path.insert(0, {root!r})
 sys.path.insert(0, {tests!r})
 from dataclasses import replace
 from test_loop import OPTIONS, make_task
-from jaxrnn.training import command
+from jaxrnn.training.run import command
 
 def at_batch(split, n):
     if "--hold" in sys.argv:
@@ -376,8 +376,8 @@ def command_of(cwd, *argv, resume="auto"):
     """What `command` says goes on with a script called with `argv`."""
     told = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
-        "from jaxrnn.training.command import resume_command; "
-        "from jaxrnn.training.options import Options; "
+        "from jaxrnn.training.run.command import resume_command; "
+        "from jaxrnn.training.run.options import Options; "
         f"print(resume_command(Options(resume={resume!r})))"
     )
     (cwd / argv[0]).write_text(told)

@@ -37,10 +37,10 @@ from experiments.music.task import (
 )
 from jaxrnn import LSTM, Elman, Residual, WeightDrop, unroll
 from jaxrnn.models import SequenceModel
-from jaxrnn.training.metrics import read_metrics
-from jaxrnn.training.run import Run
-from jaxrnn.training.run_directory import write_json
-from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.run.directory import write_json
+from jaxrnn.training.run.metrics import read_metrics
+from jaxrnn.training.run.run import Run
+from jaxrnn.training.run.stop import StopRequest
 
 SMALL = Config(cell="elman", hidden_size=3, candidates=2, data=None)
 

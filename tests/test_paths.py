@@ -6,12 +6,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.lock import RunLock
-from jaxrnn.training.orbax_writer import OrbaxWriter
 from jaxrnn.training.paths import plainly_named, whole_path
-from jaxrnn.training.run_directory import RunDirectory
-from jaxrnn.training.saved_step import CheckpointError, read_step
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.orbax_writer import OrbaxWriter
+from jaxrnn.training.store.saved_step import CheckpointError, read_step
 from jaxrnn.training.verify import verify
 
 STATE = {"w": np.arange(3.0), "none": np.zeros((0, 2))}
@@ -115,7 +115,7 @@ def test_the_path_itself_is_used_where_it_is_plain(tmp_path):
 
 
 def test_a_first_save_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.orbax_writer.plainly_named", nullcontext)
+    monkeypatch.setattr("jaxrnn.training.store.orbax_writer.plainly_named", nullcontext)
     with pytest.raises(CheckpointError, match=r"step 1 could not .* cannot be read back"):
         save(tmp_path / "[a]", 1)
     assert os.listdir(tmp_path / "[a]" / "checkpoints") == []

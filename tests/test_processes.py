@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_checkpoint import run_python
 
-from jaxrnn.training.checkpoint import CheckpointStore
+from jaxrnn.training.store.checkpoint import CheckpointStore
 
 STATE = {"w": np.arange(6.0, dtype=np.float32)}
 
@@ -17,12 +17,12 @@ from pathlib import Path
 import jax, numpy as np
 address, index, run_dir, elsewhere = sys.argv[1:]
 jax.distributed.initialize(address, 2, int(index))
-from jaxrnn.training import good_steps
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.metrics import MetricsLog
-from jaxrnn.training.patience import Damaged
+from jaxrnn.training.store import good_steps
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.run.metrics import MetricsLog
+from jaxrnn.training.store.reads import Damaged
 from jaxrnn.training.processes import ProcessFailed, first_only, together, told_by_first
-from jaxrnn.training.saved_step import CheckpointError
+from jaxrnn.training.store.saved_step import CheckpointError
 
 first = int(index) == 0
 state = {"w": np.arange(6.0, dtype=np.float32)}

@@ -11,12 +11,12 @@ import pytest
 from experiments.long_lag.config import PRESETS
 from experiments.long_lag.run import load
 from experiments.long_lag.task import make_task
-from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.optimiser import Optimiser
-from jaxrnn.training.reopen import best_params, best_state
-from jaxrnn.training.run import state_fingerprint
-from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.reopen import best_params, best_state
+from jaxrnn.training.run.run import state_fingerprint
 from jaxrnn.training.state import LATER_LEAVES, TrainState
+from jaxrnn.training.store.checkpoint import CheckpointStore
 
 
 def make_state(

@@ -20,8 +20,8 @@ from experiments.sentiment.run import Trained
 from experiments.sentiment.trees import phrases
 from experiments.sentiment.words import normal_form
 from jaxrnn import GRU, LSTM, Bidirectional, Elman, VariationalDropout, unroll
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
-from jaxrnn.training.tokenizer import Tokenizer
 
 # Words and trees.
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.progress import Progress
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
+from jaxrnn.training.run.progress import Progress
 
 TYPED = "Größe – 日本 caf\udce9"  # the last letter is a byte that is no UTF-8
 

@@ -6,9 +6,9 @@ import pytest
 
 from experiments.language_model.prompt import go_on, read_prompt
 from experiments.language_model.text import read_splits
-from jaxrnn.training.data_files import digest
-from jaxrnn.training.text_files import read_lines, read_rows, read_text
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.data.files import digest
+from jaxrnn.data.text_files import read_lines, read_rows, read_text
+from jaxrnn.data.tokenizer import Tokenizer
 
 SHARES = (0.9, 0.05, 0.05)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack, unroll
-from jaxrnn.elman import ElmanCarry, ElmanParams
-from jaxrnn.gru import GRUCarry, GRUParams
-from jaxrnn.lstm import LSTMCarry, LSTMParams
+from jaxrnn.cells.elman import ElmanCarry, ElmanParams
+from jaxrnn.cells.gru import GRUCarry, GRUParams
+from jaxrnn.cells.lstm import LSTMCarry, LSTMParams
 
 torch = pytest.importorskip("torch")
 

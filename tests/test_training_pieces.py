@@ -22,18 +22,18 @@ from experiments.long_lag import config as long_lag
 from experiments.music import config as music
 from experiments.sentiment import config as sentiment
 from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
+from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.models.cells import CELLS
-from jaxrnn.training.data import TokenLanes
 from jaxrnn.training.loop import Plan
-from jaxrnn.training.metrics import MetricsLog, read_metrics
 from jaxrnn.training.optimiser import Optimiser, make_schedule, make_transform
-from jaxrnn.training.options import Options
-from jaxrnn.training.plot import plot_losses
-from jaxrnn.training.progress import Progress, quality
-from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.metrics import MetricsLog, read_metrics
+from jaxrnn.training.run.options import Options
+from jaxrnn.training.run.plot import plot_losses
+from jaxrnn.training.run.progress import Progress, quality
+from jaxrnn.training.run.stop import StopRequest
 from jaxrnn.training.state import TrainState, count
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch, place_state
-from jaxrnn.training.stop import StopRequest
 
 # Data.
 
@@ -504,7 +504,7 @@ def test_a_long_evaluation_is_seen_to_go_on(capsys, monkeypatch):
     with Progress(40, 10, 100, "nats/character") as progress:
         progress.evaluating(0, 9)
         progress.evaluating(1, 9)  # half a minute has not passed
-        monkeypatch.setattr("jaxrnn.training.progress.SAID_EVERY", 0.0)
+        monkeypatch.setattr("jaxrnn.training.run.progress.SAID_EVERY", 0.0)
         progress.evaluating(2, 9)
     assert capsys.readouterr().out == "evaluating: 2 of 9 batches\n"
 
@@ -516,7 +516,7 @@ def test_progress_on_a_terminal_is_one_bar(capsys, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr("jaxrnn.training.progress.SHOWN_EVERY", 0.0)
+    monkeypatch.setattr("jaxrnn.training.run.progress.SHOWN_EVERY", 0.0)
     with Progress(40, 10, 100, "nats/word") as progress:
         progress.training(20, np.log(90), 1e-3)
         progress.evaluating(3, 7)
@@ -580,7 +580,7 @@ def test_a_free_field_may_change(tmp_path):
 
 WAIT = """
 import time
-from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.run.stop import StopRequest
 with StopRequest() as stop:
     print("ready", flush=True)
     while not stop.agreed(True):

@@ -40,6 +40,7 @@ from jaxrnn import (
     explain,
     unroll,
 )
+from jaxrnn.cells.slstm import SLSTMCarry
 from jaxrnn.models.attention import (
     Additive,
     AttendAfter,
@@ -50,7 +51,6 @@ from jaxrnn.models.attention import (
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.transformer import Transformer, sinusoids
 from jaxrnn.models.translator import Encoded, Translator
-from jaxrnn.slstm import SLSTMCarry
 
 S, T, B, D, H, M, A, V = 5, 6, 3, 4, 3, 6, 7, 9
 

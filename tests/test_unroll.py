@@ -24,8 +24,8 @@ from jaxrnn import (
     unroll,
 )
 from jaxrnn.cell import widen
-from jaxrnn.elman import ElmanCarry, ElmanParams
-from jaxrnn.lstm import LSTMCarry
+from jaxrnn.cells.elman import ElmanCarry, ElmanParams
+from jaxrnn.cells.lstm import LSTMCarry
 
 T, B = 6, 2
 CELL = LSTM(3, 4)

@@ -13,10 +13,10 @@ from flax import nnx
 
 from experiments.language_model.run import load, read_text
 from experiments.language_model.task import make_measure
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.data import TokenLanes
-from jaxrnn.training.progress import figures_shown
+from jaxrnn.data.lanes import TokenLanes
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
+from jaxrnn.training.run.progress import figures_shown
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from experiments.language_model.prompt import read_prompt, say_unseen
 from experiments.language_model.run import load
 from jaxrnn.diagnostics import colour_text, horizons
 from jaxrnn.models import LanguageModel
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 
 @dataclass(frozen=True)

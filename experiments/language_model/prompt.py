@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 
-from jaxrnn.training.terminal import as_bytes
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.training.run.terminal import as_bytes
 
 
 def read_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:

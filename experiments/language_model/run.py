@@ -7,11 +7,11 @@ from flax import nnx
 from experiments.language_model.config import Config
 from experiments.language_model.task import initial_state
 from experiments.language_model.text import read_splits
+from jaxrnn.data.files import digest
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import LanguageModel
-from jaxrnn.training.data_files import digest
-from jaxrnn.training.reopen import best_params, check_data, read_options
-from jaxrnn.training.run_directory import RunDirectory
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 
 def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:

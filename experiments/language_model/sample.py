@@ -14,10 +14,10 @@ import tyro
 
 from experiments.language_model.prompt import go_on, read_prompt, say_unseen
 from experiments.language_model.run import load
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import LanguageModel, Sampling, sample
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from jax import Array
 from experiments.language_model.config import Config
 from experiments.language_model.prompt import read_prompt
 from experiments.language_model.text import read_splits
+from jaxrnn.data.files import digest, text_digest
+from jaxrnn.data.lanes import TokenBatch, TokenLanes
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import LanguageModel
 from jaxrnn.models.cells import make_cell
 from jaxrnn.strategies.select import select
-from jaxrnn.training.data import TokenBatch, TokenLanes
-from jaxrnn.training.data_files import digest, text_digest
 from jaxrnn.training.evaluation import share_of, watched
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.state import TrainState
@@ -31,7 +32,6 @@ from jaxrnn.training.step import (
     place_carry,
 )
 from jaxrnn.training.task import Task
-from jaxrnn.training.tokenizer import Tokenizer
 
 
 def make_model(config: Config, vocabulary_size: int) -> LanguageModel:

@@ -5,8 +5,8 @@ import re
 import sysconfig
 from pathlib import Path
 
-from jaxrnn.training.data_files import locate, read_bytes
-from jaxrnn.training.text_files import read_text
+from jaxrnn.data.files import locate, read_bytes
+from jaxrnn.data.text_files import read_text
 
 SPLITS = ("train", "valid", "test")
 

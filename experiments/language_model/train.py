@@ -18,8 +18,8 @@ from experiments.language_model.run import load
 from experiments.language_model.sample import write
 from experiments.language_model.task import make_task
 from jaxrnn.models import Sampling
-from jaxrnn.training import command, terminal
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:

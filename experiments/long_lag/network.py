@@ -9,7 +9,7 @@ from jax import Array
 
 import jaxrnn
 from jaxrnn.cell import across
-from jaxrnn.initial import uniform
+from jaxrnn.cells.initial import uniform
 
 
 class NetworkParams(NamedTuple):

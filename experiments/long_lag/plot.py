@@ -27,8 +27,8 @@ from experiments.long_lag.run import Trained, load
 from experiments.long_lag.task import Learners
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 SEQUENCES = 8  # whose gradients are averaged
 

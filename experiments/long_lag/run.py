@@ -12,8 +12,8 @@ from experiments.long_lag.task import (
     make_problem,
     make_task,
 )
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.reopen import existing, read_options
+from jaxrnn.training.run.reopen import existing, read_options
+from jaxrnn.training.store.checkpoint import CheckpointStore
 
 
 class Trained(NamedTuple):

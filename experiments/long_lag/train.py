@@ -12,7 +12,7 @@ import tyro
 
 from experiments.long_lag.config import PRESETS
 from experiments.long_lag.task import make_task
-from jaxrnn.training import command, terminal
+from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:

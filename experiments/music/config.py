@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxrnn.training.options import Options
+from jaxrnn.training.run.options import Options
 
 
 @dataclass(frozen=True)

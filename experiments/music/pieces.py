@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from jaxrnn.training.data_files import locate
+from jaxrnn.data.files import locate
 
 KEYS = 88
 SPLITS = ("train", "valid", "test")

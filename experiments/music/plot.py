@@ -24,8 +24,8 @@ from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import SequenceModel
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 
 @dataclass(frozen=True)

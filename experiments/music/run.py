@@ -16,7 +16,7 @@ from experiments.music.task import (
     make_measure,
 )
 from jaxrnn.models import SequenceModel
-from jaxrnn.training.reopen import best_params, check_data, read_options
+from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 
 def load(path: Path) -> tuple[SequenceModel, dict[str, Pieces]]:

@@ -21,12 +21,12 @@ from experiments.music.candidates import (
 )
 from experiments.music.config import Config
 from experiments.music.pieces import KEYS, Pieces, cut, marginal_nats, read_splits
+from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
+from jaxrnn.data.files import digest
 from jaxrnn.models import SequenceModel
 from jaxrnn.models.cells import make_cell
-from jaxrnn.training.data_files import digest
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.optimiser import Optimiser
-from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import make_mesh, make_train_step, place_batch
 from jaxrnn.training.task import Task

@@ -11,7 +11,7 @@ import tyro
 
 from experiments.music.config import PRESETS
 from experiments.music.task import make_task
-from jaxrnn.training import command, terminal
+from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from experiments.sentiment.trees import Phrase, phrases
 from experiments.sentiment.words import normal_form
-from jaxrnn.training.data_files import digest, locate
-from jaxrnn.training.text_files import read_lines, read_rows
+from jaxrnn.data.files import digest, locate
+from jaxrnn.data.text_files import read_lines, read_rows
 
 
 class Example(NamedTuple):

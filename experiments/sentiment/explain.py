@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from experiments.sentiment.run import Trained
 from experiments.sentiment.words import normal_form
 from jaxrnn.diagnostics import colour_text
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.terminal import as_text
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
+from jaxrnn.training.run.terminal import as_text
 
 
 @dataclass(frozen=True)

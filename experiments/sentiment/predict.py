@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from experiments.sentiment.run import Trained
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.terminal import as_text
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
+from jaxrnn.training.run.terminal import as_text
 
 
 @dataclass(frozen=True)

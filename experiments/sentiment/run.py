@@ -13,12 +13,12 @@ from jax import Array
 from experiments.sentiment.config import Config
 from experiments.sentiment.task import encode, initial_state
 from experiments.sentiment.words import normal_form
+from jaxrnn.data.buckets import Rows, pad
+from jaxrnn.data.files import read_json
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import Classifier
-from jaxrnn.training.data_files import read_json
-from jaxrnn.training.reopen import best_params, read_options
-from jaxrnn.training.run_directory import RunDirectory
-from jaxrnn.training.sequences import Rows, pad
-from jaxrnn.training.tokenizer import Tokenizer
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.reopen import best_params, read_options
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from jax import Array
 from experiments.sentiment.config import Config
 from experiments.sentiment.data import CORPORA, Example
 from jaxrnn import Bidirectional, VariationalDropout
+from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
+from jaxrnn.data.files import text_digest
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
 from jaxrnn.models.cells import make_cell
-from jaxrnn.training.data_files import text_digest
 from jaxrnn.training.evaluation import evenly, share_of, watched
-from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import (
     check_rows,
@@ -27,7 +28,6 @@ from jaxrnn.training.step import (
     place_batch,
 )
 from jaxrnn.training.task import Task
-from jaxrnn.training.tokenizer import Tokenizer
 
 
 class Batch(NamedTuple):

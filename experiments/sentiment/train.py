@@ -12,7 +12,7 @@ import tyro
 
 from experiments.sentiment.config import PRESETS
 from experiments.sentiment.task import make_task
-from jaxrnn.training import command, terminal
+from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:

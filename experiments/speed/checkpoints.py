@@ -16,12 +16,12 @@ import tyro
 
 from experiments.language_model.config import PRESETS
 from experiments.language_model.task import make_task
-from jaxrnn.training import terminal
-from jaxrnn.training.checkpoint import CheckpointStore
-from jaxrnn.training.command import refusals
-from jaxrnn.training.digest import digest_tree
-from jaxrnn.training.saved_step import read_step
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 from jaxrnn.training.step import make_mesh, place_batch, place_state
+from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.digest import digest_tree
+from jaxrnn.training.store.saved_step import read_step
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flax import nnx
 import jaxrnn
 from experiments.speed.rivals import compare, show
 from jaxrnn.models import LanguageModel, Sampling, sample
-from jaxrnn.training import terminal
+from jaxrnn.training.run import terminal
 
 
 @dataclass(frozen=True)

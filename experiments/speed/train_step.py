@@ -19,7 +19,7 @@ from flax import linen
 
 import jaxrnn
 from experiments.speed.rivals import compare, show
-from jaxrnn.training import terminal
+from jaxrnn.training.run import terminal
 
 
 @dataclass(frozen=True)

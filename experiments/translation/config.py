@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from jaxrnn.training.options import Options
+from jaxrnn.training.run.options import Options
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import tyro
 from experiments.translation.run import load, read_test
 from experiments.translation.scores import scores
 from experiments.translation.translation import translate
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrnn.training.data_files import locate
-from jaxrnn.training.text_files import read_lines, read_rows
+from jaxrnn.data.files import locate
+from jaxrnn.data.text_files import read_lines, read_rows
 
 SPLITS = ("train", "valid", "test")
 _MULTI30K = {"train": "train", "valid": "val", "test": "test_2016_flickr"}

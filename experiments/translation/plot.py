@@ -21,12 +21,12 @@ from jax import Array
 from experiments.translation.run import load, read_test
 from experiments.translation.task import Batch, Examples, before_each
 from jaxrnn import Bidirectional, Stack
+from jaxrnn.data.buckets import Rows
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models.translator import Translator
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.sequences import Rows
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
 
 
 @dataclass(frozen=True)

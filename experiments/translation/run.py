@@ -7,8 +7,8 @@ from flax import nnx
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.task import Languages, Model, data_digest, initial_state
-from jaxrnn.training.reopen import best_params, check_data, read_options
-from jaxrnn.training.run_directory import RunDirectory
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 
 def load(path: Path) -> tuple[Model, Languages, Config]:

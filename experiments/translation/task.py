@@ -18,6 +18,8 @@ from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.vocabulary import BEGIN, Vocabulary
 from jaxrnn.cell import Recurrence
 from jaxrnn.compose import Bidirectional, Stack
+from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
+from jaxrnn.data.files import digest, read_json, text_digest
 from jaxrnn.models.attention import (
     Additive,
     AttendAfter,
@@ -28,9 +30,7 @@ from jaxrnn.models.attention import (
 from jaxrnn.models.cells import make_cell
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
-from jaxrnn.training.data_files import digest, read_json, text_digest
 from jaxrnn.training.evaluation import evenly, share_of, watched
-from jaxrnn.training.sequences import Buckets, Rows, edges_for, pad
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import (
     check_rows,

@@ -14,8 +14,8 @@ import tyro
 
 from experiments.translation.config import PRESETS
 from experiments.translation.task import make_task
-from jaxrnn.training import command, terminal
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import tyro
 from experiments.translation.picture import draw
 from experiments.translation.run import load
 from experiments.translation.translation import look, translate
-from jaxrnn.training import terminal
-from jaxrnn.training.command import refusals
-from jaxrnn.training.terminal import as_text
+from jaxrnn.training.run import terminal
+from jaxrnn.training.run.command import refusals
+from jaxrnn.training.run.terminal import as_text
 
 
 @dataclass(frozen=True)

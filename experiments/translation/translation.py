@@ -11,10 +11,10 @@ from jax import Array
 
 from experiments.translation.task import Languages, Model, before_each
 from experiments.translation.vocabulary import BEGIN, END
+from jaxrnn.data.buckets import Buckets, edges_for, pad
 from jaxrnn.models.sampling import NO_TOKEN
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.translator import Translator
-from jaxrnn.training.sequences import Buckets, edges_for, pad
 
 # (params, source [S, B], mask [S, B]) -> tokens [length, B]
 Write = Callable[[Any, Any, Any], Array]

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Recurrence
+from jaxrnn.cells.lstm import LSTM
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import as_array
 from jaxrnn.convert.torch import from_torch, torch_arrays
 from jaxrnn.convert.torch_state import DIRECTIONS
-from jaxrnn.lstm import LSTM
 
 
 def from_cudnn(

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cells.gru import GRU, GRUParams, ResetBeforeGRU
+from jaxrnn.cells.lstm import LSTM, LSTMParams
 from jaxrnn.convert.layout import as_array, check_fit, counterpart, is_from
-from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
-from jaxrnn.lstm import LSTM, LSTMParams
 
 
 def from_equinox(cell: Any) -> tuple[Cell, Any]:

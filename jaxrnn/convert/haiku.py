@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cells.elman import Elman, ElmanParams
+from jaxrnn.cells.gru import GRU, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.cells.lstm import LSTM, LSTMParams
 from jaxrnn.convert.layout import as_array, check_fit, counterpart, matrix_shape, reorder
-from jaxrnn.elman import Elman, ElmanParams
-from jaxrnn.gru import GRU, ResetBeforeGRU, ResetBeforeGRUParams
-from jaxrnn.lstm import LSTM, LSTMParams
 
 Tree = dict[str, dict[str, Array]]
 

@@ -8,6 +8,9 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cells.elman import Elman, ElmanParams
+from jaxrnn.cells.gru import GRU, GRUParams, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.cells.lstm import LSTM, LSTMParams
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import (
     as_array,
@@ -20,9 +23,6 @@ from jaxrnn.convert.layout import (
     reorder,
     split_biases,
 )
-from jaxrnn.elman import Elman, ElmanParams
-from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU, ResetBeforeGRUParams
-from jaxrnn.lstm import LSTM, LSTMParams
 
 LAYERS = {"LSTM", "GRU", "SimpleRNN", "RNN"}
 MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "product"}

@@ -9,10 +9,10 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cells.elman import Elman, ElmanParams
+from jaxrnn.cells.gru import GRU, GRUParams, MinimalGRU, ResetBeforeGRU
+from jaxrnn.cells.lstm import LSTM, LSTMParams
 from jaxrnn.convert.layout import as_array, check_fit, counterpart, matrix_shape
-from jaxrnn.elman import Elman, ElmanParams
-from jaxrnn.gru import GRU, GRUParams, MinimalGRU, ResetBeforeGRU
-from jaxrnn.lstm import LSTM, LSTMParams
 
 # Where Linen keeps each of our parameters: the gates' names, and the leaf below them.
 PLACES = {

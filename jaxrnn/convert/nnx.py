@@ -8,12 +8,12 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jax import Array
 
-from jaxrnn.activations import ACTIVATIONS
 from jaxrnn.cell import Cell
+from jaxrnn.cells.activations import ACTIVATIONS
+from jaxrnn.cells.elman import Elman, ElmanParams
+from jaxrnn.cells.gru import GRU, GRUParams, ResetBeforeGRU
+from jaxrnn.cells.lstm import LSTM, LSTMParams
 from jaxrnn.convert.layout import as_array, check_fit, counterpart, function_of
-from jaxrnn.elman import Elman, ElmanParams
-from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
-from jaxrnn.lstm import LSTM, LSTMParams
 
 KINDS = {
     nnx.LSTMCell: LSTM,

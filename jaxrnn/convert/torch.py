@@ -8,6 +8,10 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
+from jaxrnn.cells.elman import Elman, ElmanParams
+from jaxrnn.cells.gru import GRU, GRUParams, ResetBeforeGRU
+from jaxrnn.cells.lstm import LSTM, LSTMParams
+from jaxrnn.cells.projected import ProjectedLSTM, ProjectedLSTMParams
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.convert.layout import (
     as_array,
@@ -26,10 +30,6 @@ from jaxrnn.convert.torch_state import (
     live_module,
     state_dict_of,
 )
-from jaxrnn.elman import Elman, ElmanParams
-from jaxrnn.gru import GRU, GRUParams, ResetBeforeGRU
-from jaxrnn.lstm import LSTM, LSTMParams
-from jaxrnn.projected import ProjectedLSTM, ProjectedLSTMParams
 
 Weights = dict[str, Array]
 

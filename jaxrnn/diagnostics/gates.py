@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.diagnostics.over_time import walk
-from jaxrnn.slower import Slower
-from jaxrnn.wrapper import cells_of
+from jaxrnn.wrappers.slower import Slower
+from jaxrnn.wrappers.wrapper import cells_of
 
 
 @partial(jax.jit, static_argnames="cell")

@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, Composition, Recurrence, Run, across, exportable, zeros
-from jaxrnn.initial import lecun_normal
+from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.strategies.select import select
 
 

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence, across
 from jaxrnn.flax import RNN
-from jaxrnn.noise import noise_key
+from jaxrnn.wrappers.noise import noise_key
 
 
 class LanguageModel(nnx.Module):

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
-from jaxrnn.noise import noise_key
+from jaxrnn.wrappers.noise import noise_key
 
 
 class SequenceModel(nnx.Module):

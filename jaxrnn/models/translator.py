@@ -8,12 +8,12 @@ from flax import nnx
 from jax import Array
 
 from jaxrnn.cell import Recurrence, exportable
+from jaxrnn.cells.mlstm import MLSTMCarry
+from jaxrnn.cells.slstm import SLSTMCarry
 from jaxrnn.flax import RNN
-from jaxrnn.mlstm import MLSTMCarry
 from jaxrnn.models.attention import Attending, Memory, Whole
-from jaxrnn.noise import noise_key
-from jaxrnn.slstm import SLSTMCarry
 from jaxrnn.unroll import unroll
+from jaxrnn.wrappers.noise import noise_key
 
 
 @exportable

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-from jaxrnn.training.progress import Progress
-from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.run.progress import Progress
+from jaxrnn.training.run.stop import StopRequest
 
 Batch = TypeVar("Batch")
 

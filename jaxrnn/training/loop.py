@@ -8,13 +8,13 @@ import jax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxrnn.training.checkpoint import CheckpointStore
 from jaxrnn.training.evaluation import Cut, shown_until, watching
-from jaxrnn.training.metrics import MetricsLog
-from jaxrnn.training.progress import Progress
+from jaxrnn.training.run.metrics import MetricsLog
+from jaxrnn.training.run.progress import Progress
+from jaxrnn.training.run.stop import StopRequest
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.step import place_batch
-from jaxrnn.training.stop import StopRequest
+from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.task import Task
 
 # Steps that the devices may be behind the loop. Without a bound, eight devices of one host

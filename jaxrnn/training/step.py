@@ -11,9 +11,9 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrnn.strategies.select import select
-from jaxrnn.training.leaves import spread
 from jaxrnn.training.optimiser import Optimiser
 from jaxrnn.training.state import TrainState
+from jaxrnn.training.store.leaves import spread
 
 # loss(params, carry, batch, key) -> (loss, carry after the batch)
 Loss = Callable[[Any, Any, Any, Array], tuple[Array, Any]]

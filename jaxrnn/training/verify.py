@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxrnn.training import terminal
-from jaxrnn.training.good_steps import listed
 from jaxrnn.training.paths import whole_path
-from jaxrnn.training.patience import Damaged
-from jaxrnn.training.saved_step import CheckpointError, first_line, read_step
+from jaxrnn.training.run import terminal
+from jaxrnn.training.store.good_steps import listed
+from jaxrnn.training.store.reads import Damaged
+from jaxrnn.training.store.saved_step import CheckpointError, first_line, read_step
 
 
 def verify(run_dir: Path) -> bool:

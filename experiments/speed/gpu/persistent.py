@@ -22,7 +22,7 @@ from jax import Array
 
 from experiments.speed.gpu import persistent_backward, persistent_forward
 from experiments.speed.gpu.tiles import ROWS, begins
-from jaxrnn.lstm import LSTMCarry, LSTMParams
+from jaxrnn.cells.lstm import LSTMCarry, LSTMParams
 
 
 class Passes(NamedTuple):

@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from experiments.speed.gpu.tiles import ACC, ROWS, begins, call, load, shared, valids
-from jaxrnn.activations import sigmoid
+from jaxrnn.cells.activations import sigmoid
 
 RING = 4  # parts of gates_bar in shared memory
 

@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from experiments.speed.gpu.tiles import ACC, ROWS, begins, call, load, shared, valids
-from jaxrnn.activations import sigmoid
+from jaxrnn.cells.activations import sigmoid
 
 
 def advance(gates: list[Array], h: Array, c: Array, flags: Array) -> tuple[Array, Array]:

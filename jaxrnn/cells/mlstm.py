@@ -1,0 +1,224 @@
+"""xLSTM's matrix memory."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.cell import (
+    Cell,
+    across,
+    cast_like,
+    check_numbers,
+    check_size,
+    exportable,
+    widen,
+)
+from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.strategies.select import select
+
+
+@exportable
+class MLSTMParams(NamedTuple):
+    w_x: Array  # [D, 4H]  side by side, in the order q, k, v, o; heads within each
+    b: Array  # [4H]
+    w_gate: Array  # [D, 2 heads]  one number a head, in the order i, f
+    b_gate: Array  # [2 heads]
+
+
+@exportable
+class MLSTMCarry(NamedTuple):
+    c: Array  # [..., heads, H / heads, H / heads]  memory, keys by values
+    n: Array  # [..., heads, H / heads]  normaliser, the keys alone
+    m: Array  # [..., heads]  c and n are the paper's C and n over exp(m)
+
+
+@exportable
+class MLSTMInput(NamedTuple):
+    """What of a step needs no past; q, k and v `[..., heads, H / heads]`."""
+
+    q: Array
+    k: Array
+    v: Array
+    o: Array  # [..., H]
+    log_i: Array  # [..., heads]
+    log_f: Array  # [..., heads]
+
+
+@dataclass(frozen=True)
+class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
+    """LSTM with a matrix memory and exponential gates (Beck et al. 2024, xLSTM).
+
+        q, k, v, o = x W_x + b                         k over sqrt(H / heads)
+        i, f = x W_gate + b_gate                       one number for each of `heads`
+        C' = sigmoid(f) C + exp(i) k v^T
+        n' = sigmoid(f) n + exp(i) k
+        y = sigmoid(o) (q C') / max(|q n'|, 1)         each head by itself, side by side
+
+    x `[..., D]`, y `[..., H]`, all in the dtype of the parameters. exp(i) may overflow, so
+    the carry holds c = C exp(-m) and n exp(-m) with
+
+        m' = max(log sigmoid(f) + m, i)
+
+    starting from zeros; y does not depend on m. `forget_bias` (first, last) is what `init`
+    writes into the forget gates' part of b_gate, spread evenly from head to head; W_gate
+    starts at zero. No step looks back but through the memory, so a block of time has a
+    parallel form (`chunk`). Raises ValueError for a size below 1 or a hidden size that
+    `heads` does not divide.
+    """
+
+    input_size: int
+    hidden_size: int
+    heads: int = 1
+    forget_bias: tuple[float, float] = (3.0, 6.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size(self, "heads")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"MLSTM needs heads that divide hidden_size {self.hidden_size}, got "
+                f"{self.heads}"
+            )
+        check_numbers(self, "forget_bias")
+        if not isinstance(self.forget_bias, tuple) or len(self.forget_bias) != 2:
+            raise ValueError(
+                f"MLSTM needs a forget_bias of (first, last), got {self.forget_bias!r}"
+            )
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> MLSTMParams:
+        size, heads = self.hidden_size, self.heads
+        forget = jnp.linspace(*self.forget_bias, heads)
+        return MLSTMParams(
+            w_x=lecun_normal(key, self.input_size, 4 * size, dtype),
+            b=jnp.zeros(4 * size, dtype),
+            w_gate=jnp.zeros((self.input_size, 2 * heads), dtype),
+            b_gate=jnp.concatenate([jnp.zeros(heads), forget]).astype(dtype),
+        )
+
+    def initial_carry(
+        self, params: MLSTMParams, batch_shape: tuple[int, ...] = ()
+    ) -> MLSTMCarry:
+        size, dtype = self.hidden_size // self.heads, params.b.dtype
+        shape = (*batch_shape, self.heads)
+        return MLSTMCarry(
+            c=jnp.zeros((*shape, size, size), dtype),
+            n=jnp.zeros((*shape, size), dtype),
+            m=jnp.zeros(shape, dtype),
+        )
+
+    def project(self, params: MLSTMParams, x: Array) -> MLSTMInput:
+        q, k, v, o = jnp.split(widen(x @ params.w_x + across(params.b, x)), 4, axis=-1)
+        i, f = jnp.split(widen(x @ params.w_gate + across(params.b_gate, x)), 2, axis=-1)
+        by_head = (*x.shape[:-1], self.heads, self.hidden_size // self.heads)
+        return MLSTMInput(
+            q=q.reshape(by_head),
+            k=k.reshape(by_head) * by_head[-1] ** -0.5,
+            v=v.reshape(by_head),
+            o=jax.nn.sigmoid(o),
+            log_i=i,
+            log_f=jax.nn.log_sigmoid(f),
+        )
+
+    def recur(
+        self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput
+    ) -> tuple[MLSTMCarry, Array]:
+        c, n, m = jax.tree.map(widen, carry)
+        kept = u.log_f + m
+        m = jnp.maximum(kept, u.log_i)
+        keep, write = jnp.exp(kept - m)[..., None], jnp.exp(u.log_i - m)[..., None]
+        c = keep[..., None] * c + (write * u.k)[..., :, None] * u.v[..., None, :]
+        n = keep * n + write * u.k
+        value = jnp.einsum("...k,...kv->...v", u.q, c)
+        h = _normalise(value, jnp.sum(u.q * n, axis=-1), m)
+        y = u.o * h.reshape(u.o.shape)
+        return cast_like(MLSTMCarry(c, n, m), carry), y.astype(params.b.dtype)
+
+    def chunk(
+        self,
+        params: MLSTMParams,
+        carry: MLSTMCarry,
+        us: MLSTMInput,
+        mask: Array | None,
+        reset: Array | None,
+    ) -> tuple[MLSTMCarry, Array]:
+        """`recur` for L steps at once: attention with decaying weights.
+
+        y_t takes v_s with the weight (q_t k_s) exp(i_s) f_{s+1} ... f_t, over all s <= t
+        since the last reset, and what the carry holds with f_1 ... f_t before the first.
+        """
+        m, c, n = _contain(widen(carry.m), widen(carry.c), widen(carry.n))
+        log_i, log_f, k, v = _contain(us.log_i, us.log_f, us.k, us.v)
+        log_i = select(mask, log_i, jnp.full_like(log_i, -jnp.inf))
+        log_f = select(mask, log_f, jnp.zeros_like(log_f))
+        # Time before the features: heads are one more batch axis of every product.
+        q, k, v = (jnp.moveaxis(a, 0, -2) for a in (us.q, k, v))
+        # What may raise m: an input, or the m = 0 that a reset starts from.
+        peak = log_i if reset is None else select(reset, jnp.maximum(log_i, log_f), log_i)
+        log_i, log_f, peak = (jnp.moveaxis(a, 0, -1) for a in (log_i, log_f, peak))
+
+        steps = jnp.arange(len(us.q))
+        seen = steps[:, None] >= steps[None]  # [t, s]: does y_t see the input of s?
+        held = jnp.ones_like(steps, bool)  # [t]: does y_t see the carry?
+        if reset is not None:
+            segment = jnp.moveaxis(jnp.cumsum(reset, axis=0), 0, -1)[..., None, :]
+            same = segment[..., :, None] == segment[..., None, :]
+            seen = across(seen, same) & same
+            held = segment == 0
+
+        total = jnp.cumsum(log_f, axis=-1)
+        decay = total[..., :, None] - total[..., None, :]
+        seen = across(seen, decay)
+        kept = jnp.where(across(held, total), total + m[..., None], -jnp.inf)
+        raised = jnp.where(seen, decay + peak[..., None, :], -jnp.inf)
+        m = jnp.maximum(kept, jnp.max(raised, axis=-1))
+        weights = jnp.exp(
+            jnp.where(seen, decay + log_i[..., None, :] - m[..., :, None], -jnp.inf)
+        )
+        keep = jnp.exp(kept - m)[..., None]
+
+        scores = (q @ k.mT) * weights
+        value = scores @ v + keep * (q @ c)
+        total_weight = jnp.sum(scores, axis=-1) + (keep * (q @ n[..., None]))[..., 0]
+        h = jnp.moveaxis(_normalise(value, total_weight, m), -2, 0)
+        y = us.o * h.reshape(us.o.shape)
+
+        written = weights[..., -1, :, None] * k
+        last = MLSTMCarry(
+            c=keep[..., -1:, :] * c + written.mT @ v,
+            n=keep[..., -1, :] * n + jnp.sum(written, axis=-2),
+            m=m[..., -1],
+        )
+        return cast_like(last, carry), y.astype(params.b.dtype)
+
+    def gates(
+        self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput, r: None
+    ) -> dict[str, Array]:
+        return {"forget": jnp.exp(u.log_f), "output": u.o}
+
+
+def _normalise(value: Array, weight: Array, m: Array) -> Array:
+    # exp(-m) is the paper's 1 in units of exp(m). Above exp(80) it leaves of any value
+    # nothing, and beyond exp(88) it would be infinite and its derivative NaN.
+    floor = jnp.exp(jnp.minimum(-m, 80.0))
+    return value / jnp.maximum(jnp.abs(weight), floor)[..., None]
+
+
+def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
+    """Zeros for values that are not finite, and NaN for the log weight they have.
+
+    Zero times NaN is NaN: in a sum over time it would reach the steps that do not see it.
+    """
+    sound = jnp.isfinite(log_weight)
+    for value in values:
+        features = tuple(range(sound.ndim, value.ndim))
+        sound &= jnp.all(jnp.isfinite(value), axis=features)
+    log_weight, *contained = (
+        select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values)
+    )
+    # NaN only where there is one, or `jax_debug_nans` would see it in sound numbers too.
+    infinite = jnp.where(sound, jnp.zeros_like(log_weight), jnp.inf)
+    return log_weight + (infinite - infinite), *contained

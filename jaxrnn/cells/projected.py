@@ -1,0 +1,90 @@
+"""LSTM with a projection between the cell and what the network sees."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
+from jaxrnn.cells.activations import squash
+from jaxrnn.cells.initial import lecun_normal, orthogonal
+from jaxrnn.cells.lstm import LSTMCarry
+
+
+@exportable
+class ProjectedLSTMParams(NamedTuple):
+    w_x: Array  # [D, 4H]  gates side by side, in the order i, f, g, o
+    w_h: Array  # [P, 4H]
+    w_p: Array  # [H, P]
+    b: Array  # [4H]
+
+
+@dataclass(frozen=True)
+class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
+    """LSTM with a recurrent projection layer (Sak et al. 2014; PyTorch's `proj_size`).
+
+        i, f, g, o = x W_x + h W_h + b
+        c' = sigmoid(f) c + sigmoid(i) tanh(g)
+        h' = (sigmoid(o) tanh(c')) W_p                                         y = h'
+
+    x `[..., D]`, c `[..., H]`, h and y `[..., P]`, all in the dtype of the parameters;
+    P is `projection_size`. Without the peepholes of Sak et al. `forget_bias` is what
+    `init` writes into the forget gate's part of b. The projection is part of `gate`, which
+    is float32 inside `unroll` where the parameters are narrower. Raises ValueError for a
+    size below 1.
+    """
+
+    input_size: int
+    hidden_size: int
+    projection_size: int
+    forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size(self, "projection_size")
+        check_number(self, "forget_bias")
+
+    @property
+    def output_size(self) -> int:
+        return self.projection_size
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> ProjectedLSTMParams:
+        key_x, key_h, key_p = jax.random.split(key, 3)
+        size, projection = self.hidden_size, self.projection_size
+        return ProjectedLSTMParams(
+            w_x=lecun_normal(key_x, self.input_size, 4 * size, dtype),
+            w_h=orthogonal(key_h, projection, 4, dtype, columns=size),
+            w_p=lecun_normal(key_p, size, projection, dtype),
+            b=jnp.zeros(4 * size, dtype).at[size : 2 * size].set(self.forget_bias),
+        )
+
+    def initial_carry(
+        self, params: ProjectedLSTMParams, batch_shape: tuple[int, ...] = ()
+    ) -> LSTMCarry:
+        return LSTMCarry(
+            h=zeros(params, batch_shape, self.projection_size),
+            c=zeros(params, batch_shape, self.hidden_size),
+        )
+
+    def project(self, params: ProjectedLSTMParams, x: Array) -> Array:
+        return x @ params.w_x
+
+    def mix(self, params: ProjectedLSTMParams, carry: LSTMCarry) -> Array:
+        return carry.h @ params.w_h + across(params.b, carry.h)
+
+    def gate(
+        self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> tuple[LSTMCarry, Array]:
+        i, f, g, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        c = f * carry.c + i * g
+        h = (o * jnp.tanh(c)) @ params.w_p
+        return LSTMCarry(h, c), h
+
+    def gates(
+        self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array
+    ) -> dict[str, Array]:
+        i, f, _, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        return {"input": i, "forget": f, "output": o}

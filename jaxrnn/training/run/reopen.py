@@ -1,0 +1,74 @@
+"""A run's folder opened again, to use what was learned in it."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.options import Options
+from jaxrnn.training.state import LATER_LEAVES, TrainState
+from jaxrnn.training.store.checkpoint import CheckpointStore, Restored
+
+Config = TypeVar("Config", bound=Options)
+
+
+def read_options(path: Path, kind: type[Config]) -> Config:
+    """The options of the run at `path`; what an older version did not know has its default.
+
+    Raises ValueError if there is no run.
+    """
+    stored = RunDirectory(path).read_config()
+    known = {field.name for field in fields(kind)}
+    # JSON knows neither tuples nor paths.
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored.items()
+        if name in known
+    }
+    options = kind(**given)
+    data = None if options.data is None else Path(options.data)
+    return replace(options, data=data, run_dir=path)
+
+
+def check_data(path: Path, sha256: str) -> None:
+    """Raises ValueError if the run at `path` learned from data of another SHA-256."""
+    wanted = RunDirectory(path).read_config()["data_sha256"]
+    if sha256 != wanted:
+        raise ValueError(
+            f"the data have the SHA-256 {sha256}, the run in {path} has {wanted}"
+        )
+
+
+def best_params(path: Path, like: TrainState) -> Any:
+    """The parameters to use of the run at `path`: of its best state, or the newest one
+    before its first evaluation; their averages where `like` keeps some.
+
+    Nothing else of the state is read, so neither the kind of its random key nor its
+    optimiser matters, nor the mode of JAX and the devices that it was trained with. Raises
+    ValueError if there is no checkpoint, or none with such parameters.
+    """
+    name = "averages" if jax.tree.leaves(like.averages) else "params"
+    wanted = {name: like.evaluated_params}
+    store = CheckpointStore(path)
+    restored = store.restore_best(wanted, part=True) or store.restore(wanted, part=True)
+    return existing(restored, path).state[name]
+
+
+def best_state(path: Path, like: TrainState) -> TrainState:
+    """The best state of the run at `path` as a whole, the newest one before its first
+    evaluation.
+
+    Raises ValueError if there is none, or none like `like`.
+    """
+    store = CheckpointStore(path)
+    restored = store.restore_best(like, defaults=LATER_LEAVES)
+    restored = restored or store.restore(like, defaults=LATER_LEAVES)
+    return existing(restored, path).state
+
+
+def existing(restored: Restored | None, path: Path) -> Restored:
+    if restored is None:
+        raise ValueError(f"{path} has no checkpoint yet")
+    return restored

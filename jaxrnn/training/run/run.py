@@ -1,0 +1,253 @@
+"""A training run in its folder: begun or gone on with, trained, measured, summed up."""
+
+import importlib.metadata
+import platform
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import jax
+
+from jaxrnn.training.evaluation import shown_until, watching
+from jaxrnn.training.loop import Halted, train
+from jaxrnn.training.processes import first_only, is_first, together
+from jaxrnn.training.run.directory import RunDirectory, write_json, write_text
+from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.run.metrics import MetricsLog, read_metrics
+from jaxrnn.training.run.options import Options
+from jaxrnn.training.run.plot import plot_losses
+from jaxrnn.training.run.progress import Progress, figures_shown
+from jaxrnn.training.run.skips import Skips
+from jaxrnn.training.run.stop import StopRequest
+from jaxrnn.training.state import LATER_LEAVES, TrainState, count
+from jaxrnn.training.step import make_mesh, place_state
+from jaxrnn.training.store.checkpoint import CheckpointError, CheckpointStore
+from jaxrnn.training.store.digest import digest_tree
+from jaxrnn.training.store.misfit import misfit
+from jaxrnn.training.task import Task, as_numbers
+
+VERSIONS = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class NotFinite(ValueError):
+    """More numbers are not finite than the options allow."""
+
+
+class Run:
+    """A context manager that holds the folder's lock and its checkpoints.
+
+    Entering begins the run or goes on with the one in the folder, as the options say.
+    Raises ValueError if the folder holds another run, is locked, or cannot be restored.
+    """
+
+    def __init__(self, task: Task, options: Options) -> None:
+        self.task, self.options = task, options
+        self.plan = options.plan()
+        self.directory = RunDirectory(options.run_dir)
+        self.skips = Skips.asked(options.skip_batches)
+        self.seconds = 0.0
+        self.evaluation_due = False  # of the state's step, where it was cut short
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Run":
+        with ExitStack() as stack:
+            first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
+            first_only(self._compare)
+            self.store = stack.enter_context(CheckpointStore(self.directory.path))
+            self.store.sweep()
+            self.mesh = make_mesh()
+            self.state = place_state(self.task.state, self.mesh)
+            self._like = jax.tree.map(as_struct, self.state)
+            self._go_on()
+            # Only now, when nothing can be refused any more.
+            first_only(self._begin)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    @property
+    def ended(self) -> bool:
+        ends = self.plan.ends(int(self.state.step), int(self.state.best_step))
+        return ends and not self.evaluation_due
+
+    def train(self, stop: StopRequest) -> bool:
+        """Trains to the end of the plan or until `stop`; whether it reached the end.
+
+        Raises NotFinite when the options allow no further step, and CheckpointError when
+        one cannot be saved.
+        """
+        if not self.ended:
+            first_only(lambda: self.directory.result.unlink(missing_ok=True))
+        while True:
+            try:
+                self._train(stop)
+                return self.ended
+            except Halted as halted:
+                self._go_back(halted)
+
+    def _train(self, stop: StopRequest) -> None:
+        task, step = self.task, int(self.state.step)
+        log = MetricsLog(self.directory.metrics)
+        log.cut_back(step, evaluated=not self.evaluation_due)
+        with self._progress() as progress:
+            if step:
+                progress.say(f"going on from step {step} of {self.directory.path}")
+            try:
+                self.state, self.evaluation_due = train(
+                    self.state,
+                    task,
+                    self.plan,
+                    evaluation_due=self.evaluation_due,
+                    mesh=self.mesh,
+                    passed_over=self.skips.covers,
+                    store=self.store,
+                    record=lambda: {"seconds": progress.seconds} | self.skips.record(),
+                    log=log,
+                    progress=progress,
+                    stop=stop,
+                )
+            finally:
+                self.seconds = progress.seconds
+
+    def _progress(self) -> Progress:
+        task, step = self.task, int(self.state.step)
+        return Progress(
+            self.plan.steps, step, task.tokens_per_step, task.unit, self.seconds
+        )
+
+    def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
+        """Writes loss.png and result.json, with the test figures of the best parameters.
+
+        Raises Cut when `stop` comes before they are there; another start measures them.
+        """
+        task, state = self.task, self.state
+        result = {
+            "step": int(state.step),
+            "best_step": int(state.best_step),
+            "unit": task.unit,
+            "tokens_per_second": int(state.step) * task.tokens_per_step / self.seconds,
+            "seconds": self.seconds,
+            "skipped_steps": int(state.skipped),
+            "parameters": count(state.params),
+            "state_sha256": digest_tree(state),
+        }
+        measured = {"valid": together(self._figures_of_best)}
+        if task.test is not None:
+            best = self.store.restore_best(self._like, defaults=LATER_LEAVES)
+            if best is not None:
+                measured["test"] = self._test(best.state.evaluated_params, stop)
+        for split, figures in measured.items():
+            result |= {f"{split}_{name}": value for name, value in figures.items()}
+        first_only(lambda: self._write(result, measured))
+        return result
+
+    def _write(self, result: dict[str, Any], measured: dict[str, dict[str, float]]) -> None:
+        plot_losses(self.directory.metrics, self.directory.picture, self.task.unit)
+        write_json(self.directory.result, result)
+        for split, figures in measured.items():
+            if figures:
+                print(figures_shown(split, figures, self.task.unit))
+
+    def _test(self, params: Any, stop: StopRequest | None) -> dict[str, float]:
+        assert self.task.test is not None
+        every = self.plan.log_every
+        with (
+            self._progress() as progress,
+            watching(shown_until(stop or StopRequest(), progress, every)),
+        ):
+            return as_numbers(self.task.test(params))
+
+    def _figures_of_best(self) -> dict[str, float]:
+        best = int(self.state.best_step)
+        rows = [row for row in read_metrics(self.directory.metrics) if row["step"] == best]
+        return {
+            name.removeprefix("valid_"): value
+            for row in rows
+            for name, value in row.items()
+            if name.startswith("valid_")
+        }
+
+    def _compare(self) -> None:
+        options = self.options
+        self.description = (
+            asdict(options)
+            | state_fingerprint(self.task.state)
+            | dict(self.task.fingerprint)
+        )
+        self.changes = self.directory.compare(
+            self.description,
+            options.resume,
+            free=options.free,
+            before=options.before,
+            misfit=lambda: misfit(self.directory.path / "checkpoints", self.task.state),
+            allowed={name.replace("-", "_") for name in options.allow_change},
+        )
+
+    def _go_on(self) -> None:
+        restored = self.store.restore(self._like, defaults=LATER_LEAVES)
+        if restored is not None:
+            self.state, self.seconds = restored.state, restored.record["seconds"]
+            self.skips = self.skips.joined_by(restored.record)
+            self.evaluation_due = restored.record.get("evaluation_due", False)
+        first_only(lambda: self._check_log(begins=restored is None))
+
+    def _check_log(self, begins: bool) -> None:
+        rows = read_metrics(self.directory.metrics)
+        if begins and (rows or self.options.resume == "must"):
+            raise CheckpointError(
+                f"{self.directory.path} holds a run but no checkpoint to go on from"
+            )
+
+    def _begin(self) -> None:
+        self.directory.enter(self.description)
+        for name, content in self.task.files.items():
+            write_text(self.directory.path / name, content)
+        self._remember()
+
+    def _go_back(self, halted: Halted) -> None:
+        """To the last regular checkpoint, to pass over what came after it."""
+        options = self.options
+        if options.on_nan != "rollback" or self.skips.rollbacks >= options.nan_limit:
+            raise NotFinite(
+                f"{halted}, and --on-nan {options.on_nan} with --nan-limit "
+                f"{options.nan_limit} ends the run here; its checkpoints are untouched"
+            )
+        restored = self.store.restore_lasting(self._like, defaults=LATER_LEAVES)
+        assert restored is not None  # a run begins by saving
+        first, last = restored.step + 1, halted.step
+        skips = Skips.asked(options.skip_batches).joined_by(restored.record)
+        self.skips = skips.after_rollback(first, last, self.skips.rollbacks + 1)
+        self.state, self.evaluation_due = restored.state, False
+        if is_first():
+            print(
+                f"{halted}: back to step {restored.step}; {first} to {last} are passed over"
+            )
+
+    def _remember(self) -> None:
+        self.directory.remember(
+            {
+                "step": int(self.state.step),
+                "changed": self.changes,
+                "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+                "processes": jax.process_count(),
+                "python": platform.python_version(),
+                "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+            }
+        )
+
+
+def state_fingerprint(state: TrainState) -> dict[str, Any]:
+    """What of a state its numbers' bits rest on beside its options."""
+    averages = {"average_from": "first update"} if jax.tree.leaves(state.averages) else {}
+    return {
+        "key_implementation": str(jax.random.key_impl(state.key)),
+        "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn otherwise
+        "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
+    } | averages
+
+
+def as_struct(array: jax.Array) -> jax.ShapeDtypeStruct:
+    """What is left of an array once its memory is given away."""
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)

@@ -1,0 +1,1 @@
+"""Checkpoints: written at once or not at all, verified, and found again."""

@@ -1,0 +1,33 @@
+"""Whether a run's checkpoints are such that another state can go on from them."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxrnn.training.state import LATER_LEAVES
+from jaxrnn.training.store.leaves import Leaf
+from jaxrnn.training.store.saved_step import CheckpointError, empty, place, read_meta
+from jaxrnn.training.store.step_folders import step_folders
+
+
+def misfit(checkpoints: Path, state: Any) -> str:
+    """Why no run with this `state` can go on from the newest step; "" if one can.
+
+    Nor is there a reason where there is no step, or none that can be read, which restoring
+    it will tell.
+    """
+    folders = step_folders(checkpoints)
+    if not folders:
+        return ""
+    try:
+        saved = read_meta(folders[max(folders)])["leaves"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    later = {path: Leaf(str(x.dtype), x) for path, x in LATER_LEAVES.items()}
+    leaves = {path: Leaf(about["dtype"], empty(**about)) for path, about in saved.items()}
+    try:
+        jax.eval_shape(lambda: place(later | leaves, state))
+    except CheckpointError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,102 @@
+"""The dtypes of products and carry, apart from that of the parameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.cell import Cell
+from jaxrnn.wrappers.wrapper import Wrapper
+
+
+@dataclass(frozen=True)
+class Precision(Wrapper):
+    """A cell whose products, and whose gates and carry, have dtypes of their own.
+
+        u = project(params, x)         all in dtype `products`
+        r = mix(params, carry)         all in dtype `products`
+        gate(params, carry, u, r)      all in dtype `carry`, y too
+
+    The parameters keep the dtype that `init` was given; so do their gradients.
+    `Precision(cell, "bfloat16")` multiplies in bfloat16 and keeps float32 gates and
+    carry; with bfloat16 parameters, `Precision(cell, carry="float32")` keeps a float32
+    carry. None is the parameters' dtype. x may have any real floating dtype. Params are
+    the cell's, complex ones are left alone. Raises ValueError for a dtype that is not
+    floating and for a cell that does not split into mix and gate.
+    """
+
+    cell: Cell
+    products: str | None = None
+    carry: str | None = None
+    needs_split = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("products", "carry"):
+            dtype = getattr(self, field)
+            if dtype is not None:
+                object.__setattr__(self, field, _floating(field, dtype))
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Any:
+        return self.cell.init(key, dtype)
+
+    def initial_carry(self, params: Any, batch_shape: tuple[int, ...] = ()) -> Any:
+        return _cast(self.cell.initial_carry(params, batch_shape), self.carry)
+
+    def with_noise(
+        self, params: Any, key: Array, length: int, batch_shape: tuple[int, ...] = ()
+    ) -> Any:
+        return self.cell.with_noise(params, key, length, batch_shape)
+
+    def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
+        return self.cell.prepare(params, _cast(xs, self.products or _dtype(params)))
+
+    def widen(self, carry: Any) -> Any:
+        return self.cell.widen(carry) if self.carry is None else carry
+
+    def project(self, params: Any, x: Any) -> Any:
+        return self.cell.project(_cast(params, self.products), x)
+
+    def mix(self, params: Any, carry: Any) -> Any:
+        products = self.products or _dtype(params)
+        return self.cell.mix(_cast(params, products), _cast(carry, products))
+
+    def gate(self, params: Any, carry: Any, u: Any, r: Any) -> tuple[Any, Array]:
+        params, u, r = _cast((params, u, r), _dtype(carry))
+        return self.cell.gate(params, carry, u, r)
+
+    def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
+        params, u, r = _cast((params, u, r), _dtype(carry))
+        return self.cell.gates(params, carry, u, r)
+
+
+def _cast(tree: Any, dtype: str | None) -> Any:
+    """The real floating leaves in `dtype` (None: as they are), the others untouched."""
+
+    def cast(leaf: Array) -> Array:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return tree if dtype is None else jax.tree.map(cast, tree)
+
+
+def _dtype(tree: Any) -> str:
+    """The dtype of the first real floating leaf."""
+    return next(
+        leaf.dtype.name
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    )
+
+
+def _floating(field: str, dtype: DTypeLike) -> str:
+    """The name of `dtype`, so that a Precision prints, compares and saves as JSON."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in ("bfloat16", "float16", "float32", "float64"):
+        raise ValueError(f"Precision needs a floating dtype for {field}, got {dtype!r}")
+    return name
