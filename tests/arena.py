@@ -22,7 +22,7 @@ STEPS = 30
 
 # The moments of a run, as functions that it calls.
 READING = "jaxrnn.data.tokenizer:Tokenizer.as_json"
-COMPILING = "experiments.language_model.task:_nats"
+COMPILING = "experiments.language_model.problem:NextToken._nats"
 UPDATE = "jaxrnn.data.lanes:TokenLanes.batch"
 EVALUATION = "jaxrnn.data.lanes:TokenLanes.every_token"
 SAVING = "jaxrnn.training.store.checkpoint:CheckpointStore.save"

@@ -4,10 +4,14 @@ import itertools
 import os
 import sys
 
-# Nearly all of the tests' time is compilation, of programs that run for microseconds.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-
 import jax
+
+# Nearly all of the tests' time is compilation, of programs that run for microseconds.
+FLAGS = ["--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 11):  # later versions do not know it
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+
 import pytest
 from convert_parity import precision as precision
 
@@ -18,8 +22,8 @@ TESTS_DONE = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def forget_programs():
-    """Linux lets a process map 65,530 pieces of memory: some 200 of these tests' programs
-    would be too many, and the process ends without a word."""
+    """Linux lets a process map 65,530 pieces of memory: a few hundred of these tests'
+    programs would be too many, and the process ends without a word."""
     yield
     if next(TESTS_DONE) % 40 == 0:
         jax.clear_caches()

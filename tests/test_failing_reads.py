@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.file_list import SUMS, list_files
 from jaxrnn.training.store.reads import Unreadable

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrnn.training.loop import Plan
+from jaxrnn.training.run.loop import Plan
 from jaxrnn.training.optimiser import Optimiser, make_plateau
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.options import Options

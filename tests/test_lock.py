@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxrnn.training.run import lock
-from jaxrnn.training.run.lock import RunLock, RunLocked
+from jaxrnn.training.store import lock
+from jaxrnn.training.store.lock import RunLock, RunLocked
 
 HOLD = """
 import sys, time
-from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.store.lock import RunLock
 with RunLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -86,7 +86,7 @@ def no_locks(*_):
 @pytest.fixture(params=["no locks in the file system", "no fcntl"])
 def without_locks(request, monkeypatch):
     if request.param == "no fcntl":
-        monkeypatch.setattr("jaxrnn.training.run.lock.fcntl", None)
+        monkeypatch.setattr("jaxrnn.training.store.lock.fcntl", None)
     else:
         monkeypatch.setattr("fcntl.flock", no_locks)
 
@@ -121,8 +121,8 @@ def test_without_locks_the_last_of_two_at_once_holds_it(
 
 
 def test_where_nobody_can_ask_who_lives_the_name_in_the_file_decides(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.run.lock.fcntl", None)
-    monkeypatch.setattr("jaxrnn.training.run.lock.ASKS_BY_KILL", False)
+    monkeypatch.setattr("jaxrnn.training.store.lock.fcntl", None)
+    monkeypatch.setattr("jaxrnn.training.store.lock.ASKS_BY_KILL", False)
     monkeypatch.setattr("os.kill", None)
     with RunLock(tmp_path):
         pass

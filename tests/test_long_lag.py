@@ -15,7 +15,7 @@ from experiments.long_lag.config import PRESETS
 from experiments.long_lag.criteria import Examined, Window
 from experiments.long_lag.network import Network
 from experiments.long_lag.plot import draw as draw_picture
-from experiments.long_lag.problems import (
+from experiments.long_lag.tasks import (
     Arithmetic,
     BaiAdding,
     BaiCopy,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxrnn.training.evaluation import Cut, evenly, watched, watching
-from jaxrnn.training.loop import IN_FLIGHT
+from jaxrnn.training.run.loop import IN_FLIGHT
 from jaxrnn.training.run import command
 from jaxrnn.training.run.metrics import read_metrics
 from jaxrnn.training.run.options import Options

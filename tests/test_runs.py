@@ -12,7 +12,7 @@ import pytest
 from arena import STEPS, Arena, Blow, command_after, result
 
 from experiments.language_model import evaluate, explain, plot, sample, train
-from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.run.metrics import read_metrics
 
 

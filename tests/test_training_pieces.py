@@ -24,7 +24,7 @@ from experiments.sentiment import config as sentiment
 from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
 from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.models.cells import CELLS
-from jaxrnn.training.loop import Plan
+from jaxrnn.training.run.loop import Plan
 from jaxrnn.training.optimiser import Optimiser, make_schedule, make_transform
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics

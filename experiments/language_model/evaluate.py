@@ -11,9 +11,8 @@ from typing import Annotated
 import tyro
 from flax import nnx
 
+from experiments.language_model.problem import problem_of
 from experiments.language_model.run import load, read_text
-from experiments.language_model.task import make_measure
-from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.progress import figures_shown
@@ -34,23 +33,21 @@ def main() -> None:
     options = tyro.cli(Options)
     with refusals():
         model, tokenizer, config = load(options.run_dir)
-        splits = read_text(
-            options.run_dir, replace(config, data=options.data or config.data)
+        config = replace(
+            config,
+            data=options.data or config.data,
+            batch_size=options.lanes or config.batch_size,
+            accumulate=1,
+            eval_batches=None,
         )
-        graph, params = nnx.split(model)
-        measure = make_measure(graph)
-        figures = {}
-        for name in ("valid", "test"):
-            if name not in splits:
-                continue
-            tokens = tokenizer.encode(splits[name])
-            lanes = TokenLanes(
-                tokens, options.lanes or config.batch_size, config.sequence_length
-            )
-            measured = measure(params, lanes)
-            figures[f"{name}_loss"] = measured["loss"]
-            print(figures_shown(name, measured, config.tokens))
-    print(json.dumps(figures))
+        problem = problem_of(config, tokenizer, read_text(options.run_dir, config))
+        trainer, params = config.make_trainer(problem), nnx.split(model)[1]
+        losses = {}
+        for split in ("valid", "test"):
+            if figures := trainer.measure(params, split):
+                losses[f"{split}_loss"] = figures["loss"]
+                print(figures_shown(split, figures, problem.unit))
+    print(json.dumps(losses))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from flax import nnx
-
 from experiments.language_model.config import Config
-from experiments.language_model.task import initial_state
+from experiments.language_model.problem import make_model
 from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest
 from jaxrnn.data.tokenizer import Tokenizer
@@ -18,9 +16,8 @@ def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
     """The best model of a run; raises ValueError if there is none."""
     config = read_options(path, Config)
     tokenizer = Tokenizer.load(RunDirectory(path).tokenizer)
-    graph, like = initial_state(config, tokenizer.size)
-    model = nnx.merge(graph, best_params(path, like))
-    return model, tokenizer, config
+    model = make_model(config, tokenizer.size)
+    return model(best_params(path, config, model.like)), tokenizer, config
 
 
 def read_text(path: Path, config: Config) -> dict[str, bytes]:

@@ -13,10 +13,10 @@ import shlex
 import tyro
 
 from experiments.language_model.config import PRESETS, Config
+from experiments.language_model.problem import make_problem
 from experiments.language_model.prompt import say_unseen
 from experiments.language_model.run import load
 from experiments.language_model.sample import write
-from experiments.language_model.task import make_task
 from jaxrnn.models import Sampling
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run import command, terminal
@@ -24,7 +24,7 @@ from jaxrnn.training.run import command, terminal
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
-    command.train(config, lambda: make_task(config))
+    command.train(config, lambda: config.make_trainer(make_problem(config)))
     with command.refusals(command.FAILED, options=config):  # the run itself is finished
         show(config)
 

@@ -14,7 +14,7 @@ reaches after training.
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,10 @@ import numpy as np
 import tyro
 
 from experiments.long_lag.network import Network
-from experiments.long_lag.problems import Problem
 from experiments.long_lag.run import Trained, load
-from experiments.long_lag.task import Learners
+from experiments.long_lag.tasks import Task
+from experiments.long_lag.trials import success
+from jaxrnn import Cell
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
 from jaxrnn.training.run import terminal
@@ -41,25 +42,17 @@ class Options:
     picture: Path = Path("long_lag.png")
 
 
-def reach(problem: Problem, network: Network, learners: Learners) -> np.ndarray:
+def reach(task: Task, cell: Cell, params: Any, needed: np.ndarray) -> np.ndarray:
     """|| d y / d carry || by lag `[T]`, y the last answer of the trial that was done
-    first, or of the first trial; the mean over sequences."""
-    needed = np.asarray(learners.needed)
+    first, or of the first trial; the mean over sequences. The params are all trials'."""
     best = int(np.argmin(np.where(needed < 0, np.iinfo(np.int32).max, needed)))
-    params = jax.tree.map(lambda leaf: leaf[best], learners.weights.cell)
-    examples = problem.test_set(jax.random.key(0), jnp.int32(best), SEQUENCES)
+    params = jax.tree.map(lambda leaf: leaf[best], params)
+    examples = task.test_set(jax.random.key(0), jnp.int32(best), SEQUENCES)
     xs = jnp.moveaxis(jnp.asarray(examples.xs), 0, 1)
     # A sequence ends at its last scored step.
     scored = jnp.moveaxis(jnp.asarray(examples.scored), 0, 1)
     mask = jnp.cumsum(scored[::-1].astype(jnp.int32), axis=0)[::-1] > 0
-    return np.asarray(gradient_by_lag(network.cell, params, xs, mask=mask))
-
-
-def success(learners: Learners) -> tuple[float, float]:
-    """The share of the trials that met the criterion, and the mean of what they needed."""
-    needed = np.asarray(learners.needed)
-    solved = needed[needed >= 0]
-    return len(solved) / len(needed), float(np.mean(solved)) if len(solved) else np.nan
+    return np.asarray(gradient_by_lag(cell, params, xs, mask=mask))
 
 
 def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
@@ -76,13 +69,16 @@ def draw(run_dirs: tuple[Path, ...], picture: Path) -> None:
     reaches = {}
     for name, by_lag in sorted(runs.items()):
         lags = sorted(by_lag)
-        went = [success(by_lag[lag].learners) for lag in lags]
-        shares, sequences = zip(*went, strict=True)
+        went = [success(by_lag[lag].needed) for lag in lags]
+        shares = [figures["solved"] for figures in went]
+        sequences = [figures.get("sequences", np.nan) for figures in went]
         left.plot(lags, shares, "o-", label=name)
         middle.plot(lags, sequences, "o-", label=name)
         longest = by_lag[lags[-1]]
         if isinstance(longest.network, Network):
-            reaches[name] = reach(longest.problem, longest.network, longest.learners)
+            reaches[name] = reach(
+                longest.task, longest.network.cell, longest.weights.cell, longest.needed
+            )
     left.set(xlabel="lag", ylabel="share of trials solved", ylim=(-0.05, 1.05))
     middle.set(xlabel="lag", ylabel="sequences needed, mean", yscale="log")
     for axes in (left, middle):

@@ -1,35 +1,31 @@
 """A run's folder, opened again: its config, its network and what its trials learned."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments.long_lag.config import Config
-from experiments.long_lag.problems import Problem
-from experiments.long_lag.task import (
-    Learners,
-    Model,
-    make_network,
-    make_problem,
-    make_task,
-)
-from jaxrnn.training.run.reopen import existing, read_options
-from jaxrnn.training.store.checkpoint import CheckpointStore
+from experiments.long_lag.problem import Model
+from experiments.long_lag.tasks import Task
+from experiments.long_lag.trials import make_trials
+from jaxrnn.training.run.reopen import newest_state, read_options
 
 
 class Trained(NamedTuple):
     """A run, and its trials as they were last saved."""
 
     config: Config
-    problem: Problem
+    task: Task
     network: Model
-    learners: Learners
+    weights: Any  # leaves [trials, ...]
+    needed: np.ndarray  # [trials] int32  sequences until the criterion was met, or -1
 
 
 def load(path: Path) -> Trained:
     """Raises ValueError if there is no run, or if its trials were never saved."""
     config = read_options(path, Config)
-    problem, _ = make_problem(config)
-    wanted = {"params": make_task(config).state.params}
-    restored = existing(CheckpointStore(path).restore(wanted, part=True), path)
-    network = make_network(config, problem)
-    return Trained(config, problem, network, restored.state["params"])
+    trials = make_trials(config)
+    state, problem = newest_state(path, trials), trials.problem
+    needed = np.asarray(state.carry.needed)
+    return Trained(config, problem.task, problem.network, state.params, needed)

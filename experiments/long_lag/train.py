@@ -11,13 +11,13 @@ same bits.
 import tyro
 
 from experiments.long_lag.config import PRESETS
-from experiments.long_lag.task import make_task
+from experiments.long_lag.trials import make_trials
 from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
-    command.train(config, lambda: make_task(config))
+    command.train(config, lambda: make_trials(config))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ same bits.
 import tyro
 
 from experiments.music.config import PRESETS
-from experiments.music.task import make_task
+from experiments.music.selection import make_selection
 from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
-    command.train(config, lambda: make_task(config))
+    command.train(config, lambda: make_selection(config))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 from experiments.sentiment.config import Config
-from experiments.sentiment.task import encode, initial_state
+from experiments.sentiment.problem import encode, make_model
 from experiments.sentiment.words import normal_form
 from jaxrnn.data.buckets import Rows, pad
 from jaxrnn.data.files import read_json
@@ -37,9 +37,9 @@ class Trained:
         run = RunDirectory(path)
         tokenizer = Tokenizer.load(run.tokenizer)
         labels = read_json(run.path / "labels.json")
-        graph, like = initial_state(config, tokenizer, len(labels))
-        model = nnx.merge(graph, best_params(path, like))
-        return cls(model, tokenizer, tuple(labels), config.longest)
+        model = make_model(config, tokenizer, len(labels))
+        best = model(best_params(path, config, model.like))
+        return cls(best, tokenizer, tuple(labels), config.longest)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """`[N, classes]` of raw texts; raises ValueError for one without a word."""

@@ -11,13 +11,13 @@ same bits.
 import tyro
 
 from experiments.sentiment.config import PRESETS
-from experiments.sentiment.task import make_task
+from experiments.sentiment.problem import make_problem
 from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
-    command.train(config, lambda: make_task(config))
+    command.train(config, lambda: config.make_trainer(make_problem(config)))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ import numpy as np
 import tyro
 
 from experiments.language_model.config import PRESETS
-from experiments.language_model.task import make_task
+from experiments.language_model.problem import make_problem
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
-from jaxrnn.training.step import make_mesh, place_batch, place_state
 from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.digest import digest_tree
 from jaxrnn.training.store.saved_step import read_step
@@ -44,9 +43,9 @@ def main() -> None:
 
 def slow_down(options: Options, run_dir: Path) -> None:
     """Blocks of steps, in turn with a save at their start and without one."""
-    task = make_task(replace(PRESETS["char"][1], data=options.data))
-    mesh = make_mesh()
-    state, step = place_state(task.state, mesh), 0
+    config = replace(PRESETS["char"][1], data=options.data)
+    trainer = config.make_trainer(make_problem(config))
+    state, step = trainer.init(config.seed), 0
 
     def block(save: bool) -> float:
         nonlocal state, step
@@ -54,7 +53,7 @@ def slow_down(options: Options, run_dir: Path) -> None:
         if save:
             store.save(step, state, record={"seconds": 0.0})
         for _ in range(options.every):
-            state, _ = task.train_step(state, place_batch(task.batch(step), mesh))
+            state, _ = trainer.step(state, trainer.batch(step))
             step += 1
         jax.block_until_ready(state)
         taken = time.perf_counter() - began

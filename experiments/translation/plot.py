@@ -18,8 +18,8 @@ import optax
 import tyro
 from jax import Array
 
+from experiments.translation.problem import Batch, Examples, before_each
 from experiments.translation.run import load, read_test
-from experiments.translation.task import Batch, Examples, before_each
 from jaxrnn import Bidirectional, Stack
 from jaxrnn.data.buckets import Rows
 from jaxrnn.diagnostics import gradient_by_lag, horizons

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from flax import nnx
-
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
-from experiments.translation.task import Languages, Model, data_digest, initial_state
+from experiments.translation.problem import Languages, Model, data_digest, make_model
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
@@ -15,9 +13,8 @@ def load(path: Path) -> tuple[Model, Languages, Config]:
     """The best model of a run; raises ValueError if there is none."""
     config = read_options(path, Config)
     languages = Languages.load(RunDirectory(path).tokenizer)
-    graph, like = initial_state(config, languages)
-    model = nnx.merge(graph, best_params(path, like))
-    return model, languages, config
+    model = make_model(config, languages)
+    return model(best_params(path, config, model.like)), languages, config
 
 
 def read_test(path: Path, config: Config) -> Pairs:

@@ -13,14 +13,14 @@ import shlex
 import tyro
 
 from experiments.translation.config import PRESETS
-from experiments.translation.task import make_task
+from experiments.translation.problem import make_problem
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run import command, terminal
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
-    command.train(config, lambda: make_task(config))
+    command.train(config, lambda: config.make_trainer(make_problem(config)))
     if is_first():
         evaluate = command.module_command("experiments.translation.evaluate")
         print(f"evaluate: {shlex.join([*evaluate, str(config.run_dir), '--beam', '5'])}")

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.translation.task import Languages, Model, before_each
+from experiments.translation.problem import Languages, Model, before_each
 from experiments.translation.vocabulary import BEGIN, END
 from jaxrnn.data.buckets import Buckets, edges_for, pad
 from jaxrnn.models.sampling import NO_TOKEN

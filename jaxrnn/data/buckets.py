@@ -14,6 +14,10 @@ class Rows(NamedTuple):
     indices: np.ndarray  # [B] int  -1 where the batch has no more examples
     length: int
 
+    def part(self, rows: np.ndarray) -> "Rows":
+        """Those numbered `rows`, padded as all of them."""
+        return self._replace(indices=self.indices[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Buckets:

@@ -1,10 +1,11 @@
 """Batches as a pure function of the step: the position in the data *is* the step."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+
+from jaxrnn.data.batches import Batches
 
 A = TypeVar("A")  # np.ndarray on the host, jax.Array on the devices
 
@@ -52,40 +53,37 @@ class TokenLanes:
     def steps_per_epoch(self) -> int:
         return self.lane_length // self.length
 
-    @property
-    def evaluation_batches(self) -> int:
-        """Those of `every_token`."""
-        return -(-self._predicted_in_a_lane // self.length)
-
-    @property
-    def _predicted_in_a_lane(self) -> int:
-        return -(-(len(self.tokens) - 1) // self.lanes)
-
-    def batch(self, step: int) -> TokenBatch[np.ndarray]:
-        """The batch of update `step`; epochs follow one another without end."""
+    def batch(self, step: int, rows: np.ndarray | None = None) -> TokenBatch[np.ndarray]:
+        """The batch of update `step`, all lanes of it or those numbered `rows`; epochs
+        follow one another without end."""
+        lanes = np.arange(self.lanes) if rows is None else rows
         position = step % self.steps_per_epoch
-        starts = np.arange(self.lanes) * self.lane_length + position * self.length
+        starts = lanes * self.lane_length + position * self.length
         inputs = self.tokens[starts + np.arange(self.length)[:, None]]
         targets = self.tokens[starts + np.arange(1, self.length + 1)[:, None]]
         return TokenBatch(
             inputs=inputs.astype(np.int32),
             targets=targets.astype(np.int32),
             mask=np.ones(inputs.shape, bool),
-            fresh=np.full(self.lanes, position == 0),
+            fresh=np.full(len(lanes), position == 0),
         )
 
-    def every_token(self) -> Iterator[TokenBatch[np.ndarray]]:
+    def every_token(self) -> Batches[TokenBatch[np.ndarray]]:
         """All tokens but the first as targets, each exactly once, for evaluation."""
-        predicted, lane_length = len(self.tokens) - 1, self._predicted_in_a_lane
+        predicted = len(self.tokens) - 1
+        lane_length = -(-predicted // self.lanes)
         starts = np.arange(self.lanes) * lane_length
         ends = np.minimum(starts + lane_length, predicted)
-        for position in range(0, lane_length, self.length):
-            at = starts + position + np.arange(self.length)[:, None]
+
+        def batch(number: int) -> TokenBatch[np.ndarray]:
+            at = starts + number * self.length + np.arange(self.length)[:, None]
             mask = at < ends
             at = np.where(mask, at, 0)
-            yield TokenBatch(
+            return TokenBatch(
                 inputs=self.tokens[at].astype(np.int32),
                 targets=self.tokens[at + 1].astype(np.int32),
                 mask=mask,
-                fresh=np.full(self.lanes, position == 0),
+                fresh=np.full(self.lanes, number == 0),
             )
+
+        return Batches(-(-lane_length // self.length), batch)

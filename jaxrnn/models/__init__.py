@@ -13,6 +13,7 @@ from jaxrnn.models.pooling import (
     LastPooling as LastPooling,
     MaxPooling as MaxPooling,
 )
+from jaxrnn.models.pure import Pure as Pure
 from jaxrnn.models.sampling import Sampling as Sampling, sample as sample
 from jaxrnn.models.search import beam_search as beam_search, greedy as greedy
 from jaxrnn.models.sequence_model import SequenceModel as SequenceModel

@@ -1,29 +1,53 @@
-"""The cells that models are made of, by name."""
+"""The cells that models are made of, by the names that command lines take."""
 
-import inspect
 from collections.abc import Callable
 
 import jaxrnn
+from jaxrnn.cell import Cell, Recurrence
 
-
-def _takes_sizes_only(cell: type[jaxrnn.Cell]) -> bool:
-    needed = [
-        name
-        for name, parameter in inspect.signature(cell).parameters.items()
-        if parameter.default is parameter.empty
-    ]
-    return needed == ["input_size", "hidden_size"]
-
-
-CELLS: dict[str, Callable[..., jaxrnn.Cell]] = {
-    name.lower(): cell
-    for name, cell in vars(jaxrnn).items()
-    if isinstance(cell, type) and issubclass(cell, jaxrnn.Cell) and _takes_sizes_only(cell)
+CELLS: dict[str, Callable[[int, int], Cell]] = {
+    "elman": jaxrnn.Elman,
+    "gru": jaxrnn.GRU,
+    "minimalgru": jaxrnn.MinimalGRU,
+    "resetbeforegru": jaxrnn.ResetBeforeGRU,
+    "indrnn": jaxrnn.IndRNN,
+    "layernormgru": jaxrnn.LayerNormGRU,
+    "layernormlstm": jaxrnn.LayerNormLSTM,
+    "lru": jaxrnn.LRU,
+    "lstm": jaxrnn.LSTM,
+    "coupledlstm": jaxrnn.CoupledLSTM,
+    "peepholelstm": jaxrnn.PeepholeLSTM,
+    "lstm1997": jaxrnn.LSTM1997,
+    "carousel": jaxrnn.Carousel,
+    "mingru": jaxrnn.MinGRU,
+    "minlstm": jaxrnn.MinLSTM,
+    "mlstm": jaxrnn.MLSTM,
+    "rglru": jaxrnn.RGLRU,
+    "gemmarglru": jaxrnn.GemmaRGLRU,
+    "slstm": jaxrnn.SLSTM,
 }
 
 
-def make_cell(name: str, input_size: int, hidden_size: int) -> jaxrnn.Cell:
+def make_cell(name: str, input_size: int, hidden_size: int) -> Cell:
     """The cell that `name` is in small letters; raises ValueError if it is none."""
     if name.lower() not in CELLS:
         raise ValueError(f"unknown cell {name!r}; known: {', '.join(CELLS)}")
     return CELLS[name.lower()](input_size, hidden_size)
+
+
+def make_layers(
+    name: str,
+    layers: int,
+    input_size: int,
+    hidden_size: int,
+    around: Callable[[Cell], Recurrence] = lambda cell: cell,
+) -> list[Recurrence]:
+    """`layers` cells of one kind, each on top of the one before.
+
+    around: what each cell is wrapped in, such as `lambda cell: Bidirectional(cell, cell)`.
+    """
+    made: list[Recurrence] = []
+    for _ in range(layers):
+        size = made[-1].output_size if made else input_size
+        made.append(around(make_cell(name, size, hidden_size)))
+    return made

@@ -1,12 +1,9 @@
-"""Evaluations in sight of the loop: shown as they go, cut short when it is to stop."""
+"""Evaluations in sight of whoever waits: shown as they go, cut short if need be."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
-
-from jaxrnn.training.run.progress import Progress
-from jaxrnn.training.run.stop import StopRequest
 
 Batch = TypeVar("Batch")
 
@@ -16,18 +13,6 @@ Watch = Callable[[int, int], None]
 
 class Cut(Exception):
     """An evaluation was ended before its end: it has no figures, and is to be done anew."""
-
-
-def shown_until(stop: StopRequest, progress: Progress, every: int) -> Watch:
-    """Shows where an evaluation is, and cuts it short at `stop`, on which several processes
-    agree every `every` batches."""
-
-    def watch(done: int, total: int) -> None:
-        if stop.agreed(done % every == 0):
-            raise Cut
-        progress.evaluating(done, total)
-
-    return watch
 
 
 _watch: ContextVar[Watch] = ContextVar("watch", default=lambda done, total: None)
@@ -52,11 +37,6 @@ def watched(batches: Iterable[Batch], total: int) -> Iterator[Batch]:
     for done, batch in enumerate(batches):
         _watch.get()(done, total)
         yield batch
-
-
-def share_of(measured: int, there: int) -> dict[str, float]:
-    """What figures say of the share they were measured on, nothing if that is all."""
-    return {} if measured == there else {"share": measured / there}
 
 
 def evenly(batches: Sequence[Batch], limit: int | None) -> Sequence[Batch]:

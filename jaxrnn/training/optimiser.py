@@ -15,7 +15,8 @@ class Optimiser(NamedTuple):
     """What makes updates of gradients."""
 
     transform: optax.GradientTransformation
-    schedule: optax.Schedule  # the learning rate in `transform`, by updates done
+    # The learning rate in `transform`, by updates done, where it is to be told.
+    schedule: optax.Schedule | None = None
     # Scales the updates down when evaluations no longer get better.
     plateau: optax.GradientTransformationExtraArgs | None = None
 

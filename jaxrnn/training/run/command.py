@@ -14,7 +14,7 @@ from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.run import NotFinite, Run
 from jaxrnn.training.run.stop import StopRequest
 from jaxrnn.training.store.checkpoint import CheckpointError
-from jaxrnn.training.task import Task
+from jaxrnn.training.trainer import Trainer
 
 REFUSED = 2
 FAILED = 1
@@ -34,8 +34,8 @@ def refusals(
     itself raises `UNABLE` where the world does not let it go on; another error there is
     ours, not the user's.
 
-    options: those of a command that trains, which may ask for the traceback: a task of
-    one's own has errors that no sentence explains.
+    options: those of a command that trains, which may ask for the traceback: a problem
+    of one's own has errors that no sentence explains.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def refusals(
         sys.exit(code)
 
 
-def train(options: Options, make_task: Callable[[], Task]) -> Run:
+def train(options: Options, make_trainer: Callable[[], Trainer]) -> Run:
     """A whole run as a command: begins it or goes on, trains, writes what it came to.
 
     Exits with 2 when it cannot begin, with 1 when it cannot go on (a full disk, numbers
@@ -65,7 +65,7 @@ def train(options: Options, make_task: Callable[[], Task]) -> Run:
         # After connecting, since JAX takes SIGTERM for itself there.
         stop = stack.enter_context(StopRequest())
         with refusals(options=options):
-            run = stack.enter_context(Run(together(make_task), options))
+            run = stack.enter_context(Run(together(make_trainer), options))
         with refusals(FAILED, UNABLE, options=options):
             ended = run.train(stop) and finished(run, stop)
         if not ended:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn.training.loop import Plan
 from jaxrnn.training.optimiser import (
     Optimiser,
     make_plateau,
@@ -16,6 +15,9 @@ from jaxrnn.training.optimiser import (
     make_transform,
     matrices,
 )
+from jaxrnn.training.problem import Problem
+from jaxrnn.training.run.loop import Plan
+from jaxrnn.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Options:
     peepholes, or all of them."""
     clip: float = 1.0
     """The largest norm of the gradient; inf for any."""
+    accumulate: int = 1
+    """Learn from a batch in so many parts, one after the other, with the memory of one."""
     average: float = 0.0
     """Evaluate a moving average of the parameters, with this decay a step; 0 for none.
     Where training began has no part in it."""
@@ -99,7 +103,7 @@ class Options:
     @property
     def before(self) -> dict[str, Any]:
         """What runs of versions that lacked an option were trained with."""
-        before = {"eval_batches": None, "weight_decay_of": "all"}
+        before = {"eval_batches": None, "weight_decay_of": "all", "accumulate": 1}
         return before | ({"average_from": "initial parameters"} if self.average else {})
 
     @property
@@ -133,26 +137,25 @@ class Options:
             raise ValueError(f"nan_limit must be 1 or more, got {self.nan_limit}")
         return self.nan_limit if self.on_nan == "skip" else 1
 
-    @property
-    def averages(self) -> bool:
-        """Whether averages of the parameters are kept.
-
-        Raises ValueError for an `average` outside of [0, 1).
-        """
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must lie in [0, 1), got {self.average}")
-        return self.average > 0
-
     def plan(self) -> Plan:
         """Raises ValueError for numbers out of range."""
-        if self.eval_batches is not None and self.eval_batches < 1:
-            raise ValueError(f"eval_batches must be 1 or more, got {self.eval_batches}")
         return Plan(
             steps=self.steps,
             eval_every=self.eval_every,
             checkpoint_every=self.checkpoint_every,
             log_every=self.log_every,
             patience=self.patience,
+        )
+
+    def make_trainer(self, problem: Problem) -> Trainer:
+        """Raises ValueError for numbers out of range."""
+        return Trainer(
+            problem,
+            *self.make_optimiser(),
+            halt_after=self.halt_after,
+            average=self.average,
+            accumulate=self.accumulate,
+            eval_batches=self.eval_batches,
         )
 
     def make_optimiser(self, updates_per_step: int = 1) -> Optimiser:

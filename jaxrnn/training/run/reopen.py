@@ -4,12 +4,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.options import Options
-from jaxrnn.training.state import LATER_LEAVES, TrainState
+from jaxrnn.training.state import TrainState
 from jaxrnn.training.store.checkpoint import CheckpointStore, Restored
+from jaxrnn.training.trainer import Trainer
 
 Config = TypeVar("Config", bound=Options)
 
@@ -41,31 +40,28 @@ def check_data(path: Path, sha256: str) -> None:
         )
 
 
-def best_params(path: Path, like: TrainState) -> Any:
-    """The parameters to use of the run at `path`: of its best state, or the newest one
-    before its first evaluation; their averages where `like` keeps some.
+def best_params(path: Path, options: Options, like: Any) -> Any:
+    """The parameters to use of the run at `path`, of the shapes of `like`: of its best
+    state, or the newest one before its first evaluation; averages if it kept some.
 
     Nothing else of the state is read, so neither the kind of its random key nor its
     optimiser matters, nor the mode of JAX and the devices that it was trained with. Raises
     ValueError if there is no checkpoint, or none with such parameters.
     """
-    name = "averages" if jax.tree.leaves(like.averages) else "params"
-    wanted = {name: like.evaluated_params}
+    name = "averages" if options.average else "params"
     store = CheckpointStore(path)
-    restored = store.restore_best(wanted, part=True) or store.restore(wanted, part=True)
+    restored = store.restore_best({name: like}, part=True)
+    restored = restored or store.restore({name: like}, part=True)
     return existing(restored, path).state[name]
 
 
-def best_state(path: Path, like: TrainState) -> TrainState:
-    """The best state of the run at `path` as a whole, the newest one before its first
-    evaluation.
+def newest_state(path: Path, trainer: Trainer) -> TrainState:
+    """The newest state of the run at `path` as a whole.
 
-    Raises ValueError if there is none, or none like `like`.
+    Raises ValueError if there is none, or none like that of the trainer.
     """
     store = CheckpointStore(path)
-    restored = store.restore_best(like, defaults=LATER_LEAVES)
-    restored = restored or store.restore(like, defaults=LATER_LEAVES)
-    return existing(restored, path).state
+    return existing(store.restore(trainer.like, upgrade=trainer.upgrade), path).state
 
 
 def existing(restored: Restored | None, path: Path) -> Restored:

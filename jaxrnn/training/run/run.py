@@ -8,23 +8,23 @@ from typing import Any
 
 import jax
 
-from jaxrnn.training.evaluation import shown_until, watching
-from jaxrnn.training.loop import Halted, train
+from jaxrnn.training.evaluation import watching
+from jaxrnn.training.leaves import key_impl
 from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.run.directory import RunDirectory, write_json, write_text
-from jaxrnn.training.run.lock import RunLock
+from jaxrnn.training.run.loop import Halted, Loop, shown_until
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.plot import plot_losses
 from jaxrnn.training.run.progress import Progress, figures_shown
 from jaxrnn.training.run.skips import Skips
 from jaxrnn.training.run.stop import StopRequest
-from jaxrnn.training.state import LATER_LEAVES, TrainState, count
-from jaxrnn.training.step import make_mesh, place_state
+from jaxrnn.training.state import TrainState, count
 from jaxrnn.training.store.checkpoint import CheckpointError, CheckpointStore
 from jaxrnn.training.store.digest import digest_tree
+from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.misfit import misfit
-from jaxrnn.training.task import Task, as_numbers
+from jaxrnn.training.trainer import Trainer
 
 VERSIONS = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -40,9 +40,12 @@ class Run:
     Raises ValueError if the folder holds another run, is locked, or cannot be restored.
     """
 
-    def __init__(self, task: Task, options: Options) -> None:
-        self.task, self.options = task, options
+    def __init__(self, trainer: Trainer, options: Options) -> None:
+        self.trainer, self.options = trainer, options
+        self.problem = trainer.problem
         self.plan = options.plan()
+        if self.plan.patience is not None and not trainer.measures("valid"):
+            raise ValueError("patience needs a problem with something to validate on")
         self.directory = RunDirectory(options.run_dir)
         self.skips = Skips.asked(options.skip_batches)
         self.seconds = 0.0
@@ -55,9 +58,6 @@ class Run:
             first_only(self._compare)
             self.store = stack.enter_context(CheckpointStore(self.directory.path))
             self.store.sweep()
-            self.mesh = make_mesh()
-            self.state = place_state(self.task.state, self.mesh)
-            self._like = jax.tree.map(as_struct, self.state)
             self._go_on()
             # Only now, when nothing can be refused any more.
             first_only(self._begin)
@@ -88,33 +88,32 @@ class Run:
                 self._go_back(halted)
 
     def _train(self, stop: StopRequest) -> None:
-        task, step = self.task, int(self.state.step)
+        step = int(self.state.step)
         log = MetricsLog(self.directory.metrics)
         log.cut_back(step, evaluated=not self.evaluation_due)
         with self._progress() as progress:
             if step:
                 progress.say(f"going on from step {step} of {self.directory.path}")
+            loop = Loop(
+                self.trainer,
+                self.plan,
+                self.store,
+                log,
+                progress,
+                self.skips,
+                self.state,
+                self.evaluation_due,
+            )
             try:
-                self.state, self.evaluation_due = train(
-                    self.state,
-                    task,
-                    self.plan,
-                    evaluation_due=self.evaluation_due,
-                    mesh=self.mesh,
-                    passed_over=self.skips.covers,
-                    store=self.store,
-                    record=lambda: {"seconds": progress.seconds} | self.skips.record(),
-                    log=log,
-                    progress=progress,
-                    stop=stop,
-                )
+                loop.run(stop)
             finally:
+                self.state, self.evaluation_due = loop.state, loop.evaluation_due
                 self.seconds = progress.seconds
 
     def _progress(self) -> Progress:
-        task, step = self.task, int(self.state.step)
+        step, problem = int(self.state.step), self.problem
         return Progress(
-            self.plan.steps, step, task.tokens_per_step, task.unit, self.seconds
+            self.plan.steps, step, problem.tokens_per_step, problem.unit, self.seconds
         )
 
     def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
@@ -122,42 +121,40 @@ class Run:
 
         Raises Cut when `stop` comes before they are there; another start measures them.
         """
-        task, state = self.task, self.state
+        problem, state = self.problem, self.state
         result = {
             "step": int(state.step),
             "best_step": int(state.best_step),
-            "unit": task.unit,
-            "tokens_per_second": int(state.step) * task.tokens_per_step / self.seconds,
+            "unit": problem.unit,
+            "tokens_per_second": int(state.step) * problem.tokens_per_step / self.seconds,
             "seconds": self.seconds,
             "skipped_steps": int(state.skipped),
             "parameters": count(state.params),
             "state_sha256": digest_tree(state),
         }
         measured = {"valid": together(self._figures_of_best)}
-        if task.test is not None:
-            best = self.store.restore_best(self._like, defaults=LATER_LEAVES)
-            if best is not None:
-                measured["test"] = self._test(best.state.evaluated_params, stop)
+        if self.trainer.measures("test"):
+            best = self.store.restore_best(self.trainer.like, upgrade=self.trainer.upgrade)
+            measured["test"] = self._test(state if best is None else best.state, stop)
         for split, figures in measured.items():
             result |= {f"{split}_{name}": value for name, value in figures.items()}
         first_only(lambda: self._write(result, measured))
         return result
 
     def _write(self, result: dict[str, Any], measured: dict[str, dict[str, float]]) -> None:
-        plot_losses(self.directory.metrics, self.directory.picture, self.task.unit)
+        plot_losses(self.directory.metrics, self.directory.picture, self.problem.unit)
         write_json(self.directory.result, result)
         for split, figures in measured.items():
             if figures:
-                print(figures_shown(split, figures, self.task.unit))
+                print(figures_shown(split, figures, self.problem.unit))
 
-    def _test(self, params: Any, stop: StopRequest | None) -> dict[str, float]:
-        assert self.task.test is not None
+    def _test(self, state: TrainState, stop: StopRequest | None) -> dict[str, float]:
         every = self.plan.log_every
         with (
             self._progress() as progress,
             watching(shown_until(stop or StopRequest(), progress, every)),
         ):
-            return as_numbers(self.task.test(params))
+            return self.trainer.evaluate(state, "test")
 
     def _figures_of_best(self) -> dict[str, float]:
         best = int(self.state.best_step)
@@ -173,21 +170,25 @@ class Run:
         options = self.options
         self.description = (
             asdict(options)
-            | state_fingerprint(self.task.state)
-            | dict(self.task.fingerprint)
+            | state_fingerprint(self.trainer.like)
+            | dict(self.problem.fingerprint)
         )
         self.changes = self.directory.compare(
             self.description,
             options.resume,
             free=options.free,
             before=options.before,
-            misfit=lambda: misfit(self.directory.path / "checkpoints", self.task.state),
+            misfit=lambda: misfit(
+                self.directory.path / "checkpoints", self.trainer.like, self.trainer.upgrade
+            ),
             allowed={name.replace("-", "_") for name in options.allow_change},
         )
 
     def _go_on(self) -> None:
-        restored = self.store.restore(self._like, defaults=LATER_LEAVES)
-        if restored is not None:
+        restored = self.store.restore(self.trainer.like, upgrade=self.trainer.upgrade)
+        if restored is None:
+            self.state = self.trainer.init(self.options.seed)
+        else:
             self.state, self.seconds = restored.state, restored.record["seconds"]
             self.skips = self.skips.joined_by(restored.record)
             self.evaluation_due = restored.record.get("evaluation_due", False)
@@ -202,7 +203,7 @@ class Run:
 
     def _begin(self) -> None:
         self.directory.enter(self.description)
-        for name, content in self.task.files.items():
+        for name, content in self.problem.files.items():
             write_text(self.directory.path / name, content)
         self._remember()
 
@@ -214,7 +215,9 @@ class Run:
                 f"{halted}, and --on-nan {options.on_nan} with --nan-limit "
                 f"{options.nan_limit} ends the run here; its checkpoints are untouched"
             )
-        restored = self.store.restore_lasting(self._like, defaults=LATER_LEAVES)
+        restored = self.store.restore_lasting(
+            self.trainer.like, upgrade=self.trainer.upgrade
+        )
         assert restored is not None  # a run begins by saving
         first, last = restored.step + 1, halted.step
         skips = Skips.asked(options.skip_batches).joined_by(restored.record)
@@ -242,12 +245,7 @@ def state_fingerprint(state: TrainState) -> dict[str, Any]:
     """What of a state its numbers' bits rest on beside its options."""
     averages = {"average_from": "first update"} if jax.tree.leaves(state.averages) else {}
     return {
-        "key_implementation": str(jax.random.key_impl(state.key)),
+        "key_implementation": str(key_impl(state.key)),
         "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn otherwise
         "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
     } | averages
-
-
-def as_struct(array: jax.Array) -> jax.ShapeDtypeStruct:
-    """What is left of an array once its memory is given away."""
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrnn.training.leaves import Leaf, host_leaves, leaf_paths
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.processes import first_only, is_first, together, told_by_first
-from jaxrnn.training.run.lock import RunLocked, held_for_a_change
 from jaxrnn.training.store.file_list import list_files
 from jaxrnn.training.store.good_steps import Choice, first_good, listed, same_step
-from jaxrnn.training.store.leaves import Leaf, host_leaves, leaf_paths
+from jaxrnn.training.store.lock import RunLocked, held_for_a_change
 from jaxrnn.training.store.orbax_writer import OrbaxWriter
 from jaxrnn.training.store.saved_step import (
     FORMAT,
@@ -48,7 +48,12 @@ from jaxrnn.training.store.step_folders import (
     throw_away,
 )
 
-NOTHING: Mapping[str, np.ndarray] = {}
+# What an older version saved, as this one would have: the leaves of a state by path.
+Upgrade = Callable[[dict[str, Leaf]], dict[str, Leaf]]
+
+
+def as_saved(leaves: dict[str, Leaf]) -> dict[str, Leaf]:
+    return leaves
 
 
 class Restored(NamedTuple):
@@ -138,42 +143,42 @@ class CheckpointStore:
         self,
         like: Any,
         *,
-        defaults: Mapping[str, np.ndarray] = NOTHING,
+        upgrade: Upgrade = as_saved,
         part: bool = False,
     ) -> Restored | None:
         """The newest good step, or None if nothing was ever saved.
 
         The state has the structure, dtypes, shapes and shardings of `like`, a tree of
-        arrays or ShapeDtypeStructs; leaves that it lacks are taken from `defaults`, by
-        path. If `like` is a `part` of what was saved, such as {"params": ...}, the other
-        leaves are left unread, whatever they are.
+        arrays or ShapeDtypeStructs; `upgrade` makes of what an older version saved what
+        this one would have. If `like` is a `part` of what was saved, such as
+        {"params": ...}, the other leaves are left unread, whatever they are.
 
         A step that is proven to be damaged is passed over with a warning, and moved to
         `quarantine` as the class says. Raises CheckpointError if no step is good, if one
         cannot be read for another reason, and if the step is good but of another
         structure, dtype or shape than `like`.
         """
-        return self._restore(newest, like, defaults, part)
+        return self._restore(newest, like, upgrade, part)
 
     def restore_best(
         self,
         like: Any,
         *,
-        defaults: Mapping[str, np.ndarray] = NOTHING,
+        upgrade: Upgrade = as_saved,
         part: bool = False,
     ) -> Restored | None:
         """The good step of the lowest loss, or None if none was saved with a loss."""
-        return self._restore(best, like, defaults, part)
+        return self._restore(best, like, upgrade, part)
 
     def restore_lasting(
         self,
         like: Any,
         *,
-        defaults: Mapping[str, np.ndarray] = NOTHING,
+        upgrade: Upgrade = as_saved,
         part: bool = False,
     ) -> Restored | None:
         """The newest good step that was not saved by the way, as `restore` does."""
-        return self._restore(newest_lasting, like, defaults, part)
+        return self._restore(newest_lasting, like, upgrade, part)
 
     def steps(self) -> list[int]:
         """The steps on disk, ascending; that they are good shows when they are read."""
@@ -247,7 +252,7 @@ class CheckpointStore:
             orbax.close()
 
     def _restore(
-        self, choose: Choice, like: Any, defaults: Mapping[str, np.ndarray], part: bool
+        self, choose: Choice, like: Any, upgrade: Upgrade, part: bool
     ) -> Restored | None:
         self.wait()
         wanted = set(leaf_paths(like)) if part else None
@@ -264,8 +269,7 @@ class CheckpointStore:
         (step,) = steps
         saved = together(lambda: found[0] if found else same_step(self.root, step, wanted))
         try:
-            later = {path: Leaf(str(x.dtype), x) for path, x in defaults.items()}
-            state = place(later | saved.leaves, like)
+            state = place(saved.leaves if part else upgrade(saved.leaves), like)
         except CheckpointError as error:
             raise CheckpointError(
                 f"step {step} in {self.root} does not fit: {error}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrnn.training.store.leaves import Leaf, host_leaves
+from jaxrnn.training.leaves import Leaf, host_leaves
 
 
 def digest_leaves(tree: Any) -> dict[str, str]:

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from jaxrnn.training.state import LATER_LEAVES
-from jaxrnn.training.store.leaves import Leaf
+from jaxrnn.training.leaves import Leaf
+from jaxrnn.training.store.checkpoint import Upgrade
 from jaxrnn.training.store.saved_step import CheckpointError, empty, place, read_meta
 from jaxrnn.training.store.step_folders import step_folders
 
 
-def misfit(checkpoints: Path, state: Any) -> str:
+def misfit(checkpoints: Path, state: Any, upgrade: Upgrade) -> str:
     """Why no run with this `state` can go on from the newest step; "" if one can.
 
     Nor is there a reason where there is no step, or none that can be read, which restoring
@@ -24,10 +24,9 @@ def misfit(checkpoints: Path, state: Any) -> str:
         saved = read_meta(folders[max(folders)])["leaves"]
     except (OSError, ValueError, KeyError):
         return ""
-    later = {path: Leaf(str(x.dtype), x) for path, x in LATER_LEAVES.items()}
     leaves = {path: Leaf(about["dtype"], empty(**about)) for path, about in saved.items()}
     try:
-        jax.eval_shape(lambda: place(later | leaves, state))
+        jax.eval_shape(lambda: place(upgrade(leaves), state))
     except CheckpointError as error:
         return str(error)
     return ""

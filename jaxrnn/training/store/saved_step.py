@@ -13,10 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore as ts
 
-from jaxrnn.training.paths import plainly_named, whole_path
-from jaxrnn.training.store.digest import digest_leaf
-from jaxrnn.training.store.file_list import check_files
-from jaxrnn.training.store.leaves import (
+from jaxrnn.training.leaves import (
     Leaf,
     is_key,
     key_impl,
@@ -24,6 +21,9 @@ from jaxrnn.training.store.leaves import (
     plain_data,
     spread,
 )
+from jaxrnn.training.paths import plainly_named, whole_path
+from jaxrnn.training.store.digest import digest_leaf
+from jaxrnn.training.store.file_list import check_files
 from jaxrnn.training.store.reads import Damaged, Unreadable, is_there, patiently
 
 FORMAT = 1

@@ -1,7 +1,7 @@
-"""From a config to a model, its loss and its evaluation."""
+"""Learning to translate."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -18,6 +18,7 @@ from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.vocabulary import BEGIN, Vocabulary
 from jaxrnn.cell import Recurrence
 from jaxrnn.compose import Bidirectional, Stack
+from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
 from jaxrnn.data.files import digest, read_json, text_digest
 from jaxrnn.models.attention import (
@@ -27,18 +28,12 @@ from jaxrnn.models.attention import (
     Multiplicative,
     Whole,
 )
-from jaxrnn.models.cells import make_cell
+from jaxrnn.models.cells import make_layers
+from jaxrnn.models.pure import Pure
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
-from jaxrnn.training.evaluation import evenly, share_of, watched
-from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import (
-    check_rows,
-    make_mesh,
-    make_train_step,
-    place_batch,
-)
-from jaxrnn.training.task import Task
+from jaxrnn.training.mesh import check_rows, make_mesh
+from jaxrnn.training.problem import Problem, Sum
 
 Model = Translator | Transformer
 
@@ -120,9 +115,101 @@ class Examples:
         return Batch(*pad(self.source, rows), *pad(self.target, rows), share)
 
 
-def make_model(config: Config, languages: Languages) -> Model:
+@dataclass(frozen=True, eq=False)
+class Translation(Problem):
+    """The mean nats a token of the target, given the true words before it or, while it
+    learns, some of its own."""
+
+    config: Config
+    languages: Languages
+    model: Pure[Model]
+    examples: dict[str, Examples]  # by split
+    data_sha256: str
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "nats/word" if self.config.tokens == "word" else "nats/token"
+
+    @property
+    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.config.batch_size
+
+    @property
+    def tokens_per_step(self) -> int:
+        train = self.examples["train"]
+        return round(train.tokens / train.buckets.steps_per_epoch)
+
+    def init(self, key: Array) -> tuple[Any, tuple]:
+        return self.model.init(key), ()
+
+    def loss(
+        self, params: Any, carry: tuple, batch: Batch[Array], key: Array | None
+    ) -> tuple[Array, tuple, dict[str, Array]]:
+        forced = self.config.teacher_forcing == (1, 1)
+        total, tokens = _nats(self.model(params), batch, key, forced)
+        return total / tokens.astype(total.dtype), carry, {}
+
+    def batch(self, step: int, rows: np.ndarray) -> Batch[np.ndarray]:
+        begun, ended = self.config.teacher_forcing
+        forced = begun + (ended - begun) * step / self.config.steps
+        train = self.examples["train"]
+        return train.batch(train.buckets.batch(step).part(rows), forced)
+
+    def evaluation(self, split: str) -> Sequence[Batch[np.ndarray]]:
+        examples = self.examples[split]
+        order = list(examples.buckets.in_order())
+        return Batches(len(order), lambda n: examples.batch(order[n]))
+
+    def measure(
+        self, params: Any, carry: tuple, batch: Batch[Array]
+    ) -> tuple[dict[str, Sum], tuple]:
+        return {"loss": _nats(self.model(params), batch, None, True)}, carry
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "data_sha256": self.data_sha256,
+            "tokenizer_sha256": text_digest(self.languages.as_json()),
+        }
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {"tokenizer.json": self.languages.as_json()}
+
+
+def make_problem(config: Config) -> Translation:
+    """Learning to translate; raises ValueError if something is off."""
+    begun, ended = config.teacher_forcing
+    if not (0 <= begun <= 1 and 0 <= ended <= 1):
+        raise ValueError(
+            f"teacher_forcing must be two shares in [0, 1], got {begun} and {ended}"
+        )
+    if config.model == "transformer" and not begun == ended == 1:
+        raise ValueError("a transformer learns with teacher_forcing 1 1 only")
+    check_rows(config.batch_size, make_mesh())
+    pairs = read_pairs(config.corpus, config.data)
+    languages = Languages.of(config, pairs["train"])
+    return Translation(
+        config,
+        languages,
+        make_model(config, languages),
+        {
+            name: Examples.of(
+                pairs[name], languages, config, config.longest if name == "train" else None
+            )
+            for name in ("train", "valid", "test")
+        },
+        data_digest(pairs),
+    )
+
+
+def make_model(config: Config, languages: Languages) -> Pure[Model]:
     """Raises ValueError if the config's parts do not fit."""
-    rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 0))
+    return Pure(lambda key: make(config, languages, jax.random.fold_in(key, 0)))
+
+
+def make(config: Config, languages: Languages, key: Array) -> Model:
+    rngs = nnx.Rngs(params=key)
     sizes = languages.source.size, languages.target.size, config.embedding_size
     if config.model == "transformer":
         return Transformer(
@@ -145,12 +232,10 @@ def make_model(config: Config, languages: Languages) -> Model:
 
 
 def make_encoder(config: Config) -> Recurrence:
-    layers, width = [], config.embedding_size
-    for _ in range(config.layers):
-        cell = make_cell(config.cell, width, config.hidden_size)
-        layers.append(Bidirectional(cell, cell))
-        width = layers[-1].output_size
-    return _stacked(layers)
+    sizes = config.layers, config.embedding_size, config.hidden_size
+    return _stacked(
+        make_layers(config.cell, *sizes, around=lambda cell: Bidirectional(cell, cell))
+    )
 
 
 def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
@@ -165,109 +250,14 @@ def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
     }[config.attention]
     fed = config.attention in ("additive", "context")
     inputs = config.embedding_size + (memory if fed else 0)
-    layers = [make_cell(config.cell, inputs, width)]
-    while len(layers) < config.layers:
-        layers.append(make_cell(config.cell, width, width))
-    cell = _stacked(layers)
+    cell = _stacked(make_layers(config.cell, config.layers, inputs, width))
     if attention is None:
         return cell
     return AttendBefore(cell, attention) if fed else AttendAfter(cell, attention)
 
 
-def initial_state(config: Config, languages: Languages) -> tuple[nnx.GraphDef, TrainState]:
-    graph, params = nnx.split(make_model(config, languages))
-    optimiser = config.make_optimiser()
-    state = TrainState.create(params, optimiser, (), config.seed, average=config.averages)
-    return graph, state
-
-
-def make_task(config: Config) -> Task:
-    """Learning to translate; raises ValueError if something is off."""
-    begun, ended = config.teacher_forcing
-    if not (0 <= begun <= 1 and 0 <= ended <= 1):
-        raise ValueError(
-            f"teacher_forcing must be two shares in [0, 1], got {begun} and {ended}"
-        )
-    always_forced = begun == ended == 1
-    if config.model == "transformer" and not always_forced:
-        raise ValueError("a transformer learns with teacher_forcing 1 1 only")
-    check_rows(config.batch_size, make_mesh())
-    pairs = read_pairs(config.corpus, config.data)
-    languages = Languages.of(config, pairs["train"])
-    train = Examples.of(pairs["train"], languages, config, config.longest)
-    valid = Examples.of(pairs["valid"], languages, config, None)
-    test = Examples.of(pairs["test"], languages, config, None)
-    graph, state = initial_state(config, languages)
-    optimiser = config.make_optimiser()
-    buckets = train.buckets
-    measure, limit = make_measure(graph), config.eval_batches
-
-    def batch(step: int) -> Batch[np.ndarray]:
-        forced = begun + (ended - begun) * step / config.steps
-        return train.batch(buckets.batch(step), forced)
-
-    return Task(
-        state=state,
-        train_step=make_train_step(
-            make_loss(graph, always_forced),
-            optimiser,
-            halt_after=config.halt_after,
-            average=config.average,
-        ),
-        batch=batch,
-        evaluate=lambda params: measure(params, valid, limit),
-        test=lambda params: measure(params, test, limit),
-        unit=unit(config),
-        tokens_per_step=round(train.tokens / buckets.steps_per_epoch),
-        plateau=optimiser.plateau,
-        fingerprint={
-            "data_sha256": data_digest(pairs),
-            "tokenizer_sha256": text_digest(languages.as_json()),
-        },
-        files={"tokenizer.json": languages.as_json()},
-    )
-
-
-def make_loss(graph: nnx.GraphDef, always_forced: bool):
-    """Mean nats a token of the target; pure in `params`."""
-
-    def loss(params: Any, carry: Any, batch: Batch[Array], key: Array) -> tuple[Array, Any]:
-        model = nnx.merge(graph, params)
-        total, tokens = _nats(model, batch, key, always_forced)
-        return total / tokens.astype(total.dtype), carry
-
-    return loss
-
-
-def make_measure(graph: nnx.GraphDef) -> Callable[..., dict[str, float]]:
-    """Returns `measure(params, examples, limit=None)`: mean nats a token of the target,
-    every word given the true words before it, over a whole split or `limit` batches."""
-    mesh = make_mesh()
-
-    @jax.jit
-    def add(params: Any, batch: Batch[Array]) -> Array:
-        return _nats(nnx.merge(graph, params), batch, None, True)[0]
-
-    def measure(
-        params: Any, examples: Examples, limit: int | None = None
-    ) -> dict[str, float]:
-        total, tokens = 0.0, 0
-        batches = evenly(list(examples.buckets.in_order()), limit)
-        for rows in watched(batches, len(batches)):
-            batch = examples.batch(rows)
-            total += float(add(params, place_batch(batch, mesh)))
-            tokens += int(batch.target_mask.sum())
-        return {"loss": total / tokens} | share_of(tokens, examples.tokens)
-
-    return measure
-
-
 def data_digest(pairs: Mapping[str, Pairs]) -> str:
     return digest({name: split.as_bytes() for name, split in pairs.items()})
-
-
-def unit(config: Config) -> str:
-    return "nats/word" if config.tokens == "word" else "nats/token"
 
 
 def before_each(target: Array) -> Array:

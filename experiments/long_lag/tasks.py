@@ -1,4 +1,4 @@
-"""The problems: how a sequence is drawn, what is asked of it, when an answer is wrong.
+"""The tasks: how a sequence is drawn, what is asked of it, when an answer is wrong.
 
 Numbers in the names are those of the experiments of Hochreiter & Schmidhuber 1997, from
 which all are taken but the last two, of Bai et al. 2018.
@@ -35,8 +35,8 @@ class Result(NamedTuple):
     error: Array  # []  mean absolute error of the outputs at the scored steps
 
 
-class Problem(abc.ABC):
-    """Subclasses are dataclasses of the problem's sizes."""
+class Task(abc.ABC):
+    """Subclasses are dataclasses of the task's sizes."""
 
     input_size: int
     output_size: int
@@ -44,7 +44,7 @@ class Problem(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, key: Array, trial: Array) -> Example:
-        """One sequence to learn from. Trials differ in `key` alone unless the problem says
+        """One sequence to learn from. Trials differ in `key` alone unless the task says
         otherwise."""
 
     def test_set(self, key: Array, trial: Array, count: int) -> Example:
@@ -56,7 +56,7 @@ class Problem(abc.ABC):
         """z `[T, output_size]`, the network's outputs before any squashing."""
 
 
-class Squared(Problem):
+class Squared(Task):
     """The loss is half the squared error of the outputs, logistic ones unless `outputs`
     says otherwise; an answer is wrong if any of them is off by `bound` or more at a
     scored step."""
@@ -352,7 +352,7 @@ class TemporalOrder(Squared):
 
 
 @dataclass(frozen=True)
-class BaiAdding(Problem):
+class BaiAdding(Task):
     """Adding as in Bai et al. 2018: the sum of two of `lag` numbers in [0, 1], marked
     anywhere; outputs are linear, the loss is the squared error."""
 
@@ -377,7 +377,7 @@ class BaiAdding(Problem):
 
 
 @dataclass(frozen=True)
-class BaiCopy(Problem):
+class BaiCopy(Task):
     """Copy memory as in Bai et al. 2018: ten symbols of 1 to 8, `lag` (T) steps later
     asked for by 9s; the input is the number itself, the loss the cross-entropy over ten
     classes, the mean of all T + 20 steps."""

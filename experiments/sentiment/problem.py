@@ -1,0 +1,192 @@
+"""Learning to tell the class of a sentence."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from experiments.sentiment.config import Config
+from experiments.sentiment.data import CORPORA, Example
+from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
+from jaxrnn.data.batches import Batches
+from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
+from jaxrnn.data.files import text_digest
+from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling, Pure
+from jaxrnn.models.cells import make_layers
+from jaxrnn.training.mesh import check_rows, make_mesh
+from jaxrnn.training.problem import Problem, Sum
+
+
+class Batch(NamedTuple):
+    """Texts side by side; a column whose mask is False throughout holds none."""
+
+    tokens: Any  # [T, B] int32
+    mask: Any  # [T, B] bool
+    labels: Any  # [B] int32
+
+
+class Texts:
+    """The examples of a split as numbers, in batches of similar length."""
+
+    def __init__(self, examples: list[Example], tokenizer: Tokenizer, config: Config):
+        self.tokens = [encode(tokenizer, text, config.longest) for text, _ in examples]
+        self.labels = np.array([label for _, label in examples], np.int32)
+        lengths = np.array([len(tokens) for tokens in self.tokens])
+        self.buckets = Buckets(
+            lengths, config.batch_size, edges_for(lengths, growth=1.6), config.seed
+        )
+        self.tokens_per_step = int(lengths.sum()) // self.buckets.steps_per_epoch
+
+    def batch(self, rows: Rows) -> Batch:
+        return Batch(*pad(self.tokens, rows), self.labels[rows.indices])
+
+
+def encode(tokenizer: Tokenizer, text: str, longest: int) -> np.ndarray:
+    """The tokens `[t]` int32 that are read of a text in its normal form."""
+    return tokenizer.encode(text.encode())[:longest].astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Sentiment(Problem):
+    """The mean nats of a sentence's class; the share of wrong answers decides."""
+
+    config: Config
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    model: Pure[Classifier]
+    texts: dict[str, Texts]  # by split
+    data_sha256: str
+
+    unit = "nats/sentence"
+    decides = "error"
+
+    @property
+    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.config.batch_size
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.texts["train"].tokens_per_step
+
+    def init(self, key: Array) -> tuple[Any, tuple]:
+        return self.model.init(key), ()
+
+    def loss(
+        self, params: Any, carry: tuple, batch: Batch, key: Array | None
+    ) -> tuple[Array, tuple, dict[str, Array]]:
+        nats, _, there = _judge(self.model(params), batch, key)
+        value = jnp.sum(nats) / jnp.sum(there, dtype=nats.dtype)
+        if self.config.l2:
+            squares = jax.tree.map(lambda leaf: jnp.sum(leaf**2), params)
+            del squares["embedding"]
+            value += self.config.l2 / 2 * sum(jax.tree.leaves(squares))
+        return value, carry, {}
+
+    def batch(self, step: int, rows: np.ndarray) -> Batch:
+        texts = self.texts["train"]
+        return texts.batch(texts.buckets.batch(step).part(rows))
+
+    def evaluation(self, split: str) -> Sequence[Batch]:
+        texts = self.texts[split]
+        order = list(texts.buckets.in_order())
+        return Batches(len(order), lambda n: texts.batch(order[n]))
+
+    def measure(
+        self, params: Any, carry: tuple, batch: Batch
+    ) -> tuple[dict[str, Sum], tuple]:
+        nats, right, there = _judge(self.model(params), batch, None)
+        count = jnp.sum(there)
+        sums = {
+            "loss": (jnp.sum(nats), count),
+            "error": (jnp.sum(there & ~right), count),
+            "accuracy": (jnp.sum(right), count),
+        }
+        return sums, carry
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "data_sha256": self.data_sha256,
+            "tokenizer_sha256": text_digest(self.tokenizer.as_json()),
+        }
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {
+            "tokenizer.json": self.tokenizer.as_json(),
+            "labels.json": json.dumps(self.labels, ensure_ascii=False),
+        }
+
+
+def make_problem(config: Config) -> Sentiment:
+    """Learning to tell the class of a sentence; raises ValueError if something is off."""
+    check_rows(config.batch_size, make_mesh())  # before much is read
+    corpus = CORPORA[config.corpus](config.data)
+    learned = " ".join(text for text, _ in corpus.splits["train"])
+    tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)
+    return Sentiment(
+        config,
+        tokenizer,
+        corpus.labels,
+        make_model(config, tokenizer, len(corpus.labels)),
+        {
+            name: Texts(examples, tokenizer, config)
+            for name, examples in corpus.splits.items()
+        },
+        corpus.digest(),
+    )
+
+
+def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Pure[Classifier]:
+    """Raises ValueError if the config names no cell or its sizes do not fit."""
+
+    def around(layer: Cell) -> Recurrence:
+        if config.recurrent_dropout:
+            layer = VariationalDropout(layer, config.recurrent_dropout)
+        return Bidirectional(layer, layer) if config.bidirectional else layer
+
+    layers = make_layers(
+        config.cell, config.layers, config.embedding_size, config.hidden_size, around
+    )
+    width = layers[-1].output_size
+
+    def make(key: Array) -> Classifier:
+        rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
+        poolings = {
+            "max": MaxPooling,
+            "attention": lambda: AttentionPooling(width, config.hidden_size, rngs=rngs),
+            "last": lambda: LastPooling(width // 2 if config.bidirectional else width),
+        }
+        return Classifier(
+            tokenizer.size,
+            config.embedding_size,
+            layers,
+            classes,
+            pooling=poolings[config.pooling](),
+            dropout=config.dropout,
+            word_dropout=config.word_dropout,
+            unknown=tokenizer.unknown,
+            rngs=rngs,
+        )
+
+    return Pure(make)
+
+
+def _judge(
+    model: Classifier, batch: Batch, key: Array | None
+) -> tuple[Array, Array, Array]:
+    """`[B]` each: nats, whether the likeliest class is the right one, and whether there
+    is a sentence at all; the first two are zero where there is none."""
+    logits = model(batch.tokens, mask=batch.mask, key=key)
+    there = jnp.any(batch.mask, axis=0)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    right = there & (jnp.argmax(logits, axis=-1) == batch.labels)
+    return jnp.where(there, nats, 0), right, there

@@ -1,0 +1,87 @@
+"""Trees of arrays over the devices of a mesh, in one process or several."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxrnn.training.leaves import spread
+
+DATA = "data"  # the mesh axis that the rows of a batch are split over
+
+Spec = Callable[[Any], PartitionSpec]
+
+
+def make_mesh() -> Mesh:
+    """All devices along one axis, over which batches are split."""
+    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+
+
+def check_rows(rows: int, mesh: Mesh) -> None:
+    """Raises ValueError if the devices cannot share the rows of a batch evenly."""
+    devices = mesh.shape[DATA]
+    if rows < 1 or rows % devices:
+        raise ValueError(
+            f"a batch of {rows} rows cannot be split evenly over {devices} devices"
+        )
+
+
+def shardings(tree: Any, spec: Spec, mesh: Mesh) -> Any:
+    """Where each array of the tree lies."""
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), tree)
+
+
+def place(tree: Any, spec: Spec, mesh: Mesh) -> Any:
+    """A tree that every process has whole, on the devices.
+
+    Raises ValueError if the devices cannot share the rows evenly.
+    """
+
+    def put(leaf: Any) -> jax.Array:
+        sharding = NamedSharding(mesh, spec(leaf))
+        for axis, size in zip(tuple(spec(leaf)), leaf.shape, strict=False):
+            if axis == DATA:
+                check_rows(size, mesh)
+        return spread(leaf, sharding)
+
+    return jax.tree.map(put, tree)
+
+
+def rows_here(rows: int, mesh: Mesh) -> np.ndarray:
+    """The numbers of the rows of a batch that the devices of this process hold."""
+    held = np.zeros(rows, bool)
+    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    for at in sharding.addressable_devices_indices_map((rows,)).values():
+        held[at] = True
+    return np.flatnonzero(held)
+
+
+def place_rows(tree: Any, rows: np.ndarray, total: int, spec: Spec, mesh: Mesh) -> Any:
+    """A batch of `total` rows on the devices of all processes, each of which gives the
+    rows numbered `rows`.
+
+    Raises ValueError for an array of another number of rows.
+    """
+    if len(rows) == total:
+        return place(tree, spec, mesh)
+
+    def put(leaf: Any) -> jax.Array:
+        sharding = NamedSharding(mesh, spec(leaf))
+        axis = tuple(sharding.spec).index(DATA)
+        if leaf.shape[axis] != len(rows):
+            raise ValueError(
+                f"batch was asked for {len(rows)} of {total} rows and gave an array of "
+                f"{list(leaf.shape)}"
+            )
+        shape = (*leaf.shape[:axis], total, *leaf.shape[axis + 1 :])
+
+        def part(at: Any) -> np.ndarray:
+            first, last, _ = at[axis].indices(total)
+            within = slice(*np.searchsorted(rows, (first, last)))
+            return leaf[(*at[:axis], within, *at[axis + 1 :])]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return jax.tree.map(put, tree)

@@ -1,0 +1,300 @@
+"""How a problem is learned: one update, compiled, over a mesh of any number of devices."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxrnn.strategies.select import select
+from jaxrnn.training.accumulation import in_parts
+from jaxrnn.training.evaluation import evenly, watched
+from jaxrnn.training.leaves import Leaf
+from jaxrnn.training.mesh import (
+    DATA,
+    check_rows,
+    make_mesh,
+    place,
+    place_rows,
+    rows_here,
+    shardings,
+)
+from jaxrnn.training.problem import Problem
+from jaxrnn.training.state import Evaluations, TrainState, upgrade
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """How `problem` is learned: the optimiser, the devices, the guard, the averages.
+
+    transform: an optimiser of Optax.
+    schedule: the learning rate in `transform` by updates done, where it is to be told.
+    plateau: scales the updates down when evaluations no longer get better.
+    mesh: the devices, all of them along one axis unless given; `step` does not know how
+        many there are.
+    halt_after: the steps in a row with numbers that are not finite after which the state
+        is frozen.
+    average: the decay d a step of averages of the params; 0 for none. After n updates they
+        are sum_k d^(n - k) params_k / sum_k d^(n - k) over k = 1 ... n: where training
+        began has no part in them (as Adam corrects its moments, Kingma & Ba 2015).
+    accumulate: the parts that a batch is learned from in, one after the other, with the
+        memory of one; loss and gradient are the means of theirs.
+    eval_batches: the batches that an evaluation measures, at most; None for all.
+
+    Raises ValueError for numbers out of range, and for rows that the devices and parts
+    cannot share evenly.
+    """
+
+    problem: Problem
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule | None = None
+    plateau: optax.GradientTransformationExtraArgs | None = None
+    mesh: Mesh = field(default_factory=make_mesh)
+    halt_after: int = 1
+    average: float = 0.0
+    accumulate: int = 1
+    eval_batches: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("halt_after", "accumulate", "eval_batches"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average}")
+        rows = self.problem.rows
+        if rows % self.accumulate:
+            raise ValueError(f"a batch of {rows} rows has no {self.accumulate} equal parts")
+        if DATA in tuple(self.problem.batch_spec(np.arange(rows))):
+            check_rows(rows // self.accumulate, self.mesh)
+
+    def init(self, seed: int) -> TrainState:
+        """The state before the first step, made where it lies on the mesh."""
+        create = jax.jit(
+            lambda: self._create(jax.random.key(seed)),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.like),
+        )
+        return create()
+
+    @cached_property
+    def like(self) -> TrainState:
+        """The shapes, dtypes and shardings of a state, without its numbers."""
+        state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
+        whole = shardings(state._replace(carry=()), lambda leaf: PartitionSpec(), self.mesh)
+        carry = shardings(state.carry, self.problem.carry_spec, self.mesh)
+        return jax.tree.map(
+            lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+            state,
+            whole._replace(carry=carry),
+        )
+
+    def batch(self, step: int) -> Any:
+        """The batch of step `step`, from 0 on, on the devices."""
+        rows = self._rows_here
+        return place_rows(
+            self.problem.batch(step, rows),
+            rows,
+            self.problem.rows,
+            self.problem.batch_spec,
+            self.mesh,
+        )
+
+    def step(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        """(state, metrics) after learning from `batch`, as `batch(step)` gives it.
+
+        The memory of the state passed in is given to the state returned. Metrics: those of
+        the problem, the batch's `loss` and `gradient_norm` (before any clipping), both
+        before the update, the `learning_rate` of the update where it is known, and
+        `finite`.
+
+        A step whose loss, gradient, update or carry is not finite changes neither params,
+        optimiser, averages nor carry: it is counted, and `finite` is False. After
+        `halt_after` of them in a row nothing changes any more, not even `step`: the state
+        waits for whoever decides what to do.
+        """
+        return self._step(state, batch)
+
+    def measures(self, split: str) -> bool:
+        """Whether there is anything to measure on "valid" or "test"."""
+        return self.problem.evaluation(split) is not None
+
+    def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
+        """The figures of a state's averages, or params, on "valid" or "test"."""
+        return self.measure(state.evaluated_params, split)
+
+    def measure(self, params: Any, split: str) -> dict[str, float]:
+        """The figures of `params` on "valid" or "test", nothing where that is not there.
+
+        Of `eval_batches` the figures come with the `share` of the batches that they were
+        measured on: the first ones where a carry goes from one to the next, else evenly
+        spaced ones.
+        """
+        batches = self.problem.evaluation(split)
+        if batches is None:
+            return {}
+        carry = self.problem.evaluation_carry(params)
+        carry = place(carry, self.problem.carry_spec, self.mesh)
+        chosen = evenly(range(len(batches)), self.eval_batches)
+        if jax.tree.leaves(carry):
+            chosen = range(len(chosen))
+        totals: dict[str, Any] = {}
+        for number in watched(chosen, len(chosen)):
+            batch = place(batches[number], self.problem.batch_spec, self.mesh)
+            sums, carry = self._measure(params, carry, batch)
+            # On the host: no batch is begun before the one before it is done.
+            for name, (total, count) in sums.items():
+                before, counted = totals.get(name, (0.0, 0.0))
+                total = before + np.asarray(total, np.float64)
+                totals[name] = total, counted + float(count)
+        loss_first = sorted(totals, key=lambda name: (name != "loss", name))
+        means = {name: totals[name][0] / totals[name][1] for name in loss_first}
+        figures = self.problem.figures(means)
+        share = len(chosen) / len(batches)
+        return figures if share == 1 else figures | {"share": share}
+
+    def deciding(self, figures: dict[str, float]) -> float:
+        """Of an evaluation the figure that tells the best; raises ValueError for none."""
+        decides = self.problem.decides
+        if decides not in figures:
+            raise ValueError(
+                f"the problem is decided by {decides!r}, and its evaluation gives only "
+                f"{', '.join(map(repr, figures)) or 'nothing'}"
+            )
+        return figures[decides]
+
+    def after_evaluation(self, state: TrainState, loss: float) -> TrainState:
+        """The state after an evaluation at this step that came to `loss`: what is best so
+        far, and the learning rate where evaluations decide it."""
+        best_loss, best_step, plateau = state.evaluations
+        if self.plateau is not None:
+            with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+                _, plateau = self.plateau.update((), plateau, value=loss)
+        # Rounded as best_loss was, or a tie would count as better half the time.
+        if np.float32(loss) < np.float32(best_loss):
+            # Where the former ones are: else the next step would be compiled anew.
+            best_loss, best_step = jnp.full_like(best_loss, loss), jnp.copy(state.step)
+        return state._replace(evaluations=Evaluations(best_loss, best_step, plateau))
+
+    def upgrade(self, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
+        """The leaves of a state by path, from those that an older version saved."""
+        return upgrade(leaves)
+
+    @cached_property
+    def _step(self) -> Any:
+        return jax.jit(self._update, donate_argnums=0)
+
+    @cached_property
+    def _measure(self) -> Any:
+        # The carry where it came from, so that all batches share one program.
+        carry = jax.eval_shape(self.problem.evaluation_carry, self.like.params)
+        carry = shardings(carry, self.problem.carry_spec, self.mesh)
+        return jax.jit(self.problem.measure, out_shardings=(None, carry))
+
+    @cached_property
+    def _rows_here(self) -> np.ndarray:
+        return rows_here(self.problem.rows, self.mesh)
+
+    def _create(self, key: Array) -> TrainState:
+        params, carry = self.problem.init(key)
+        return self._begin(key, params, self.transform.init(params), carry)
+
+    def _begin(self, key: Array, params: Any, opt_state: Any, carry: Any) -> TrainState:
+        return TrainState(
+            step=jnp.int32(0),
+            key=key,
+            params=params,
+            opt_state=opt_state,
+            carry=carry,
+            averages=jax.tree.map(jnp.copy, params) if self.average else (),
+            evaluations=Evaluations(
+                best_loss=jnp.float32(jnp.inf),
+                best_step=jnp.int32(0),
+                plateau=() if self.plateau is None else self.plateau.init(params),
+            ),
+            skipped=jnp.int32(0),
+            bad_in_row=jnp.int32(0),
+        )
+
+    def _update(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        loss, carry, metrics, gradients = self._descend(
+            state.params, state.carry, batch, key
+        )
+        scale = 1 if self.plateau is None else state.evaluations.plateau.scale
+        with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+            updates, opt_state = self.transform.update(
+                gradients, state.opt_state, state.params
+            )
+            if self.plateau is not None:
+                updates = optax.tree.scale(scale, updates)
+            if self.schedule is not None:
+                rate = jnp.asarray(self.schedule(state.step - state.skipped))
+                metrics = metrics | {"learning_rate": rate * scale}
+            params = optax.apply_updates(state.params, updates)
+        averages = state.averages
+        if self.average:
+            updates_done = state.step - state.skipped + 1
+            averages = moved(averages, params, self.average, updates_done)
+
+        norm = optax.tree.norm(gradients)
+        finite = all_finite((loss, norm, updates, carry))
+        moves = state.bad_in_row < self.halt_after
+        updated = state._replace(
+            params=params, opt_state=opt_state, carry=carry, averages=averages
+        )
+        after = select(finite & moves, updated, state)._replace(
+            step=state.step + moves.astype(jnp.int32),
+            skipped=state.skipped + (moves & ~finite).astype(jnp.int32),
+            bad_in_row=jnp.where(
+                moves, jnp.where(finite, 0, state.bad_in_row + 1), state.bad_in_row
+            ),
+        )
+        told = {"loss": loss, "gradient_norm": norm, "finite": finite}
+        return after, metrics | told
+
+    def _descend(self, params: Any, carry: Any, batch: Any, key: Array) -> tuple:
+        """(loss, carry, metrics, gradients) of a batch."""
+
+        def loss(params: Any, carry: Any, batch: Any, key: Array) -> tuple[Array, Any]:
+            value, carry, metrics = self.problem.loss(params, carry, batch, key)
+            return value, (carry, metrics)
+
+        def descend(carry: Any, batch: Any, key: Array) -> tuple:
+            (value, (after, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
+                params, carry, batch, key
+            )
+            return (value, metrics, gradients), after
+
+        if self.accumulate == 1:
+            means, carry = descend(carry, batch, key)
+        else:
+            specs = self.problem.carry_spec, self.problem.batch_spec
+            means, carry = in_parts(descend, self.accumulate, *specs)(carry, batch, key)
+        value, metrics, gradients = means
+        return value, carry, metrics, gradients
+
+
+def moved(averages: Any, params: Any, decay: float, n: Array) -> Any:
+    """The averages after update `n`, [] int32 from 1 on.
+
+    averages + (1 - decay) / (1 - decay^n) (params - averages), which is `params` for n = 1.
+    """
+    rate = (1 - decay) / -jnp.expm1(n.astype(jnp.float32) * math.log(decay))
+
+    def move(average: Array, param: Array) -> Array:
+        share = rate.astype(average.dtype)
+        return share * param + (1 - share) * average
+
+    return jax.tree.map(move, averages, params)
+
+
+def all_finite(tree: Any) -> Array:
+    """[] bool: whether every number of the tree is finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
