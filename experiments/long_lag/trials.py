@@ -53,6 +53,12 @@ class Trials(Trainer):
             return success(np.asarray(state.carry.needed))
         return self._test(state)
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        # As former versions told it, which had the counts among the params.
+        own = super().fingerprint
+        return own | {"dtypes": sorted({*own["dtypes"], "int32"})}
+
     def upgrade(self, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
         moves = {"params/weights/": "params/", "params/needed": "carry/needed"}
         moves |= {f"carry/{name}": f"carry/recent/{name}" for name in ("wrong", "error")}

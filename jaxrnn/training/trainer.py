@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxrnn.strategies.select import select
 from jaxrnn.training.accumulation import in_parts
 from jaxrnn.training.evaluation import evenly, watched
-from jaxrnn.training.leaves import Leaf
+from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
     check_rows,
@@ -180,6 +180,17 @@ class Trainer:
             # Where the former ones are: else the next step would be compiled anew.
             best_loss, best_step = jnp.full_like(best_loss, loss), jnp.copy(state.step)
         return state._replace(evaluations=Evaluations(best_loss, best_step, plateau))
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the bits of a state rest on beside the options."""
+        state = self.like
+        averages = {"average_from": "first update"} if self.average else {}
+        return {
+            "key_implementation": str(key_impl(state.key)),
+            "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn otherwise
+            "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
+        } | averages
 
     def upgrade(self, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
         """The leaves of a state by path, from those that an older version saved."""

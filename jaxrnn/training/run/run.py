@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from jaxrnn.training.evaluation import watching
-from jaxrnn.training.leaves import key_impl
 from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.run.directory import RunDirectory, write_json, write_text
 from jaxrnn.training.run.loop import Halted, Loop, shown_until
@@ -169,9 +168,7 @@ class Run:
     def _compare(self) -> None:
         options = self.options
         self.description = (
-            asdict(options)
-            | state_fingerprint(self.trainer.like)
-            | dict(self.problem.fingerprint)
+            asdict(options) | self.trainer.fingerprint | dict(self.problem.fingerprint)
         )
         self.changes = self.directory.compare(
             self.description,
@@ -239,13 +236,3 @@ class Run:
                 "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             }
         )
-
-
-def state_fingerprint(state: TrainState) -> dict[str, Any]:
-    """What of a state its numbers' bits rest on beside its options."""
-    averages = {"average_from": "first update"} if jax.tree.leaves(state.averages) else {}
-    return {
-        "key_implementation": str(key_impl(state.key)),
-        "enable_x64": jax.config.read("jax_enable_x64"),  # noise is drawn otherwise
-        "dtypes": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(state.params)}),
-    } | averages
