@@ -9,16 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrnn.training.run.loop import Plan
+from jaxrnn.training.leaves import Leaf
 from jaxrnn.training.optimiser import Optimiser, make_plateau
+from jaxrnn.training.problem import Problem
 from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.loop import Plan
 from jaxrnn.training.run.options import Options
-from jaxrnn.training.run.run import state_fingerprint
 from jaxrnn.training.run.skips import Skips
-from jaxrnn.training.state import TrainState
-from jaxrnn.training.step import make_train_step
 from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.digest import digest_tree
+from jaxrnn.training.trainer import Trainer
 
 OPTIMISER = Optimiser(optax.adam(0.1), optax.constant_schedule(0.1))
 
@@ -29,10 +29,20 @@ def optax_may_promote():
         yield
 
 
-def loss(params, carry, batch, key):
-    """Its value, its gradient and its carry are poisoned one by one."""
-    value, slope, next_carry = batch
-    return jnp.sum(params * slope) + value, carry + next_carry
+class Poisonable(Problem):
+    """The value of its loss, its gradient and its carry are poisoned one by one."""
+
+    rows = 1
+
+    def init(self, key):
+        return jnp.array([1.0, 2.0]), jnp.zeros(1)
+
+    def loss(self, params, carry, batch, key):
+        value, slope, next_carry = batch
+        return jnp.sum(params * slope) + value, carry + next_carry, {}
+
+    def batch(self, step, rows):
+        raise NotImplementedError("its batches are told by hand")
 
 
 CLEAN = (jnp.float32(1), jnp.array([0.5, -0.25]), jnp.float32(1))
@@ -43,48 +53,43 @@ POISONED = {
 }
 
 
-def start(optimiser=OPTIMISER):
-    params = jnp.array([1.0, 2.0])
-    return TrainState.create(params, optimiser, jnp.zeros(1), seed=0, average=True)
-
-
 def copy(state):
     return jax.tree.map(jnp.copy, state)
 
 
-STEP = make_train_step(loss, OPTIMISER, halt_after=2, average=0.9)
+TRAINER = Trainer(Poisonable(), *OPTIMISER, halt_after=2, average=0.9)
 
 
 @pytest.mark.parametrize("poison", POISONED)
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(poison):
-    before, _ = STEP(start(), CLEAN)
-    after, metrics = STEP(copy(before), POISONED[poison])
+    before, _ = TRAINER.step(TRAINER.init(0), CLEAN)
+    after, metrics = TRAINER.step(copy(before), POISONED[poison])
     assert not metrics["finite"]
     assert (int(after.step), int(after.skipped), int(after.bad_in_row)) == (2, 1, 1)
-    for name in ("params", "opt_state", "carry", "averages", "key", "best_loss"):
+    for name in ("params", "opt_state", "carry", "averages", "key", "evaluations"):
         chex.assert_trees_all_equal(getattr(after, name), getattr(before, name))
-    good, metrics = STEP(after, CLEAN)
+    good, metrics = TRAINER.step(after, CLEAN)
     assert metrics["finite"]
     assert (int(good.step), int(good.skipped), int(good.bad_in_row)) == (3, 1, 0)
     assert int(good.opt_state[0].count) == 2
 
 
 def test_after_too_many_in_a_row_nothing_moves_any_more():
-    state = start()
+    state = TRAINER.init(0)
     for batch in (CLEAN, POISONED["loss"], POISONED["carry"]):
-        state, _ = STEP(state, batch)
+        state, _ = TRAINER.step(state, batch)
     frozen = digest_tree(state)
     assert int(state.step) == 3
     for batch in (CLEAN, POISONED["gradient"]):
-        state, _ = STEP(state, batch)
+        state, _ = TRAINER.step(state, batch)
         assert digest_tree(state) == frozen
 
 
 def test_averages_follow_the_parameters_and_forget_where_they_began():
-    state, seen = start(), []
+    state, seen = TRAINER.init(0), []
     for batch in (CLEAN, POISONED["loss"], CLEAN, CLEAN):
         before = state.params
-        state, metrics = STEP(copy(state), batch)
+        state, metrics = TRAINER.step(copy(state), batch)
         if metrics["finite"]:
             seen.append(np.asarray(state.params))
         weights = 0.9 ** np.arange(len(seen))[::-1]
@@ -102,13 +107,13 @@ def test_averages_follow_the_parameters_and_forget_where_they_began():
 def test_a_plateau_scales_the_updates_down_and_is_part_of_the_state():
     plateau = make_plateau(0.5, patience=2)
     optimiser = Optimiser(optax.sgd(1.0), optax.constant_schedule(1.0), plateau)
-    step = make_train_step(loss, optimiser)
-    state = start(optimiser)
+    trainer = Trainer(Poisonable(), *optimiser)
+    state = trainer.init(0)
     scales = []
     for measured in (3.0, 2.0, 2.5, 2.5, 2.5, 2.5):
-        state = state.with_evaluation(measured, plateau)
+        state = trainer.after_evaluation(state, measured)
         before = np.asarray(state.params)
-        state, metrics = step(state, CLEAN)
+        state, metrics = trainer.step(state, CLEAN)
         moved = (before - np.asarray(state.params)) / np.asarray(CLEAN[1])
         np.testing.assert_allclose(moved, metrics["learning_rate"], rtol=1e-6)
         scales.append(float(metrics["learning_rate"]))
@@ -152,13 +157,14 @@ def test_a_save_by_the_way_is_kept_only_while_it_is_the_newest(tmp_path):
         assert store.steps() == [2, 5]
 
 
-def test_leaves_that_older_checkpoints_lack_take_their_defaults(tmp_path):
+def test_what_older_checkpoints_lack_comes_from_the_upgrade(tmp_path):
     with CheckpointStore(tmp_path) as store:
         store.save(1, {"x": np.zeros(3)})
         like = {"x": np.zeros(3), "later": np.array(0, np.int32)}
         with pytest.raises(ValueError, match="it lacks later"):
             store.restore(like)
-        restored = store.restore(like, defaults={"later": np.array(7, np.int32)})
+        later = {"later": Leaf("int32", np.array(7, np.int32))}
+        restored = store.restore(like, upgrade=lambda leaves: leaves | later)
     assert restored is not None and restored.state["later"] == 7
 
 
@@ -206,14 +212,20 @@ def test_going_back_depends_on_when_it_saves():
 def test_what_older_versions_did_otherwise_is_named():
     assert "weight_decay_of" in Options().free  # nothing decays
     assert "weight_decay_of" not in Options(weight_decay=0.1).free
-    assert Options().before == {"eval_batches": None, "weight_decay_of": "all"}
+    assert Options().before == {
+        "eval_batches": None,
+        "weight_decay_of": "all",
+        "accumulate": 1,
+    }
     averaging = Options(average=0.9).before
     assert averaging["average_from"] == "initial parameters"
-    assert state_fingerprint(start())["average_from"] == "first update"
+    assert TRAINER.fingerprint["average_from"] == "first update"
 
 
 @pytest.mark.parametrize("average", [-0.1, 1.0])
 def test_an_average_that_would_not_move_or_would_grow_is_refused(average):
     with pytest.raises(ValueError, match=r"average must lie in \[0, 1\), got"):
-        Options(average=average).averages  # noqa: B018
-    assert Options(average=0.5).averages and not Options().averages
+        Options(average=average).make_trainer(Poisonable())
+    for kept in (0.0, 0.5):
+        trainer = Options(average=kept).make_trainer(Poisonable())
+        assert bool(jax.tree.leaves(trainer.like.averages)) == bool(kept)
