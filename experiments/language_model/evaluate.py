@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from flax import nnx
 
-from experiments.language_model.problem import problem_of
+from experiments.language_model.problem import NextToken
 from experiments.language_model.run import load, read_text
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
@@ -40,7 +40,7 @@ def main() -> None:
             accumulate=1,
             eval_batches=None,
         )
-        problem = problem_of(config, tokenizer, read_text(options.run_dir, config))
+        problem = NextToken(config, tokenizer, read_text(options.run_dir, config))
         trainer, params = config.make_trainer(problem), nnx.split(model)[1]
         losses = {}
         for split in ("valid", "test"):

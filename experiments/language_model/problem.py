@@ -1,7 +1,6 @@
 """Learning to predict the next token of a text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,27 +23,25 @@ from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.processes import is_first
 
 
-@dataclass(frozen=True, eq=False)
 class NextToken(Problem):
     """The mean nats a token of a text read in lanes, the carry kept from batch to batch."""
 
-    config: Config
-    tokenizer: Tokenizer
-    model: Pure[LanguageModel]
-    lanes: dict[str, TokenLanes]  # by split
-    data_sha256: str
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return f"nats/{self.config.tokens}"
-
-    @property
-    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.config.batch_size
-
-    @property
-    def tokens_per_step(self) -> int:
-        return self.config.batch_size * self.config.sequence_length
+    def __init__(
+        self, config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]
+    ) -> None:
+        self.model = make_model(config, tokenizer.size)
+        self.lanes = {
+            name: make_lanes(config, name, tokenizer.encode(text))
+            for name, text in splits.items()
+        }
+        self.rows = config.batch_size
+        self.unit = f"nats/{config.tokens}"
+        self.tokens_per_step = config.batch_size * config.sequence_length
+        self.files = {"tokenizer.json": tokenizer.as_json()}
+        self.fingerprint = {
+            "data_sha256": digest(splits),
+            "tokenizer_sha256": text_digest(tokenizer.as_json()),
+        }
 
     def init(self, key: Array) -> tuple[Any, Any]:
         params = self.model.init(key)
@@ -73,17 +70,6 @@ class NextToken(Problem):
         total = jnp.sum(jnp.where(batch.mask, nats, 0))
         return {"loss": (total, jnp.sum(batch.mask))}, carry
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {
-            "data_sha256": self.data_sha256,
-            "tokenizer_sha256": text_digest(self.tokenizer.as_json()),
-        }
-
-    @property
-    def files(self) -> dict[str, str]:
-        return {"tokenizer.json": self.tokenizer.as_json()}
-
     def _nats(
         self, params: Any, carry: Any, batch: TokenBatch[Array], key: Array | None
     ) -> tuple[Array, Any]:
@@ -102,20 +88,7 @@ def make_problem(config: Config) -> NextToken:
     for name, text in splits.items():
         if (unseen := tokenizer.about_unseen(text)) and is_first():
             print(f"of the {name} text, {unseen}")
-    return problem_of(config, tokenizer, splits)
-
-
-def problem_of(config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]) -> NextToken:
-    return NextToken(
-        config,
-        tokenizer,
-        make_model(config, tokenizer.size),
-        {
-            name: make_lanes(config, name, tokenizer.encode(text))
-            for name, text in splits.items()
-        },
-        digest(splits),
-    )
+    return NextToken(config, tokenizer, splits)
 
 
 def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:

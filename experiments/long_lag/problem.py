@@ -1,6 +1,6 @@
 """What one trial learns: a small network, sequences with a long time lag, a criterion."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -30,7 +30,6 @@ from jaxrnn.training.problem import Problem
 Model = Network | TransformerNetwork
 
 
-@dataclass(frozen=True, eq=False)
 class LongLag(Problem):
     """What one trial learns; `Trials` trains as many as a batch has rows, side by side.
 
@@ -38,23 +37,14 @@ class LongLag(Problem):
     learned from. The carry counts the updates so far.
     """
 
-    config: Config
-    task: Task
-    criterion: Criterion | None
-    network: Model
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.task.unit
-
-    @property
-    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.config.trials
-
-    @property
-    def tokens_per_step(self) -> int:
-        config = self.config
-        return config.trials * config.updates_per_step * config.batch_size
+    def __init__(self, config: Config) -> None:
+        config.check()
+        self.config = config
+        self.task, self.criterion = make_task(config)
+        self.network = make_network(config, self.task)
+        self.rows = config.trials
+        self.unit = self.task.unit
+        self.tokens_per_step = config.trials * config.updates_per_step * config.batch_size
 
     def init(self, key: Array) -> tuple[Any, Array]:
         return self.network.init(key), jnp.int32(0)
@@ -86,13 +76,6 @@ class LongLag(Problem):
         return PartitionSpec()
 
     carry_spec = batch_spec
-
-
-def make_problem(config: Config) -> LongLag:
-    """Raises ValueError if something is off."""
-    config.check()
-    task, criterion = make_task(config)
-    return LongLag(config, task, criterion, make_network(config, task))
 
 
 def make_task(config: Config) -> tuple[Task, Criterion | None]:

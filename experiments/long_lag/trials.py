@@ -12,7 +12,7 @@ from jax import Array
 from experiments.long_lag.config import Config
 from experiments.long_lag.criteria import Examined, Window
 from experiments.long_lag.learn import make_learn
-from experiments.long_lag.problem import LongLag, make_problem
+from experiments.long_lag.problem import LongLag
 from experiments.long_lag.tasks import Example, Result
 from jaxrnn.strategies.select import select
 from jaxrnn.training.evaluation import evenly, watched
@@ -186,7 +186,7 @@ class Trials(Trainer):
 def make_trials(config: Config) -> Trials:
     """Raises ValueError if something is off."""
     return Trials(
-        make_problem(config),
+        LongLag(config),
         *config.make_optimiser(config.updates_per_step),
         eval_batches=config.eval_batches,
     )

@@ -1,8 +1,6 @@
 """Learning to predict the next frame of polyphonic music."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +29,6 @@ class Batch(NamedTuple):
     mask: Any  # [T, B] bool  False past the end of a piece
 
 
-@dataclass(frozen=True, eq=False)
 class Music(Problem):
     """The nats of a frame, over all keys, given those before it, of several candidates.
 
@@ -40,29 +37,17 @@ class Music(Problem):
     (as Bai et al. 2018 do it).
     """
 
-    config: Config
-    model: Pure[SequenceModel]
-    splits: dict[str, Pieces]
-
     unit = "nats/frame"
 
-    @property
-    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.config.batch_size
-
-    @property
-    def tokens_per_step(self) -> int:
+    def __init__(self, config: Config, splits: dict[str, Pieces]) -> None:
+        self.config, self.splits = config, splits
+        self.model = make_model(config)
+        self.parts = cut(splits["train"], config.sequence_length)
+        self.buckets = self._buckets(self.parts, config.seed)
+        self.rows = config.batch_size
         frames = sum(len(part) - 1 for part in self.parts)
-        return frames // self.buckets.steps_per_epoch
-
-    @cached_property
-    def parts(self) -> Pieces:
-        """What is learned from."""
-        return cut(self.splits["train"], self.config.sequence_length)
-
-    @cached_property
-    def buckets(self) -> Buckets:
-        return self._buckets(self.parts, self.config.seed)
+        self.tokens_per_step = frames // self.buckets.steps_per_epoch
+        self.fingerprint = {"data_sha256": data_digest(splits)}
 
     def init(self, key: Array) -> tuple[Any, tuple]:
         keys = jax.random.split(jax.random.fold_in(key, 0), self.config.candidates)
@@ -103,10 +88,6 @@ class Music(Problem):
     def figures(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
         return dict(means)
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {"data_sha256": data_digest(self.splits)}
-
     def _buckets(self, pieces: Pieces, seed: int = 0) -> Buckets:
         """One ladder of padded lengths for all pieces, so that they share programs."""
         evaluated = (self.splits[name] for name in ("valid", "test"))
@@ -120,10 +101,7 @@ def make_problem(config: Config) -> Music:
     """Learning to predict the next frame; raises ValueError if something is off."""
     if config.weight_noise < 0:
         raise ValueError(f"weight_noise must be 0 or more, got {config.weight_noise}")
-    splits = read_splits(config.data)
-    problem = Music(config, make_model(config), splits)
-    problem.buckets  # noqa: B018  refuses what it cannot be made of
-    return problem
+    return Music(config, read_splits(config.data))
 
 
 def make_model(config: Config) -> Pure[SequenceModel]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from experiments.sentiment.config import Config
-from experiments.sentiment.data import CORPORA, Example
+from experiments.sentiment.data import CORPORA, Corpus, Example
 from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
@@ -54,27 +53,29 @@ def encode(tokenizer: Tokenizer, text: str, longest: int) -> np.ndarray:
     return tokenizer.encode(text.encode())[:longest].astype(np.int32)
 
 
-@dataclass(frozen=True, eq=False)
 class Sentiment(Problem):
     """The mean nats of a sentence's class; the share of wrong answers decides."""
-
-    config: Config
-    tokenizer: Tokenizer
-    labels: tuple[str, ...]
-    model: Pure[Classifier]
-    texts: dict[str, Texts]  # by split
-    data_sha256: str
 
     unit = "nats/sentence"
     decides = "error"
 
-    @property
-    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.config.batch_size
-
-    @property
-    def tokens_per_step(self) -> int:
-        return self.texts["train"].tokens_per_step
+    def __init__(self, config: Config, tokenizer: Tokenizer, corpus: Corpus) -> None:
+        self.l2 = config.l2
+        self.model = make_model(config, tokenizer, len(corpus.labels))
+        self.texts = {
+            name: Texts(examples, tokenizer, config)
+            for name, examples in corpus.splits.items()
+        }
+        self.rows = config.batch_size
+        self.tokens_per_step = self.texts["train"].tokens_per_step
+        self.files = {
+            "tokenizer.json": tokenizer.as_json(),
+            "labels.json": json.dumps(corpus.labels, ensure_ascii=False),
+        }
+        self.fingerprint = {
+            "data_sha256": corpus.digest(),
+            "tokenizer_sha256": text_digest(tokenizer.as_json()),
+        }
 
     def init(self, key: Array) -> tuple[Any, tuple]:
         return self.model.init(key), ()
@@ -84,10 +85,10 @@ class Sentiment(Problem):
     ) -> tuple[Array, tuple, dict[str, Array]]:
         nats, _, there = _judge(self.model(params), batch, key)
         value = jnp.sum(nats) / jnp.sum(there, dtype=nats.dtype)
-        if self.config.l2:
+        if self.l2:
             squares = jax.tree.map(lambda leaf: jnp.sum(leaf**2), params)
             del squares["embedding"]
-            value += self.config.l2 / 2 * sum(jax.tree.leaves(squares))
+            value += self.l2 / 2 * sum(jax.tree.leaves(squares))
         return value, carry, {}
 
     def batch(self, step: int, rows: np.ndarray) -> Batch:
@@ -111,20 +112,6 @@ class Sentiment(Problem):
         }
         return sums, carry
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {
-            "data_sha256": self.data_sha256,
-            "tokenizer_sha256": text_digest(self.tokenizer.as_json()),
-        }
-
-    @property
-    def files(self) -> dict[str, str]:
-        return {
-            "tokenizer.json": self.tokenizer.as_json(),
-            "labels.json": json.dumps(self.labels, ensure_ascii=False),
-        }
-
 
 def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
@@ -132,17 +119,7 @@ def make_problem(config: Config) -> Sentiment:
     corpus = CORPORA[config.corpus](config.data)
     learned = " ".join(text for text, _ in corpus.splits["train"])
     tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)
-    return Sentiment(
-        config,
-        tokenizer,
-        corpus.labels,
-        make_model(config, tokenizer, len(corpus.labels)),
-        {
-            name: Texts(examples, tokenizer, config)
-            for name, examples in corpus.splits.items()
-        },
-        corpus.digest(),
-    )
+    return Sentiment(config, tokenizer, corpus)
 
 
 def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Pure[Classifier]:

@@ -115,29 +115,29 @@ class Examples:
         return Batch(*pad(self.source, rows), *pad(self.target, rows), share)
 
 
-@dataclass(frozen=True, eq=False)
 class Translation(Problem):
     """The mean nats a token of the target, given the true words before it or, while it
     learns, some of its own."""
 
-    config: Config
-    languages: Languages
-    model: Pure[Model]
-    examples: dict[str, Examples]  # by split
-    data_sha256: str
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "nats/word" if self.config.tokens == "word" else "nats/token"
-
-    @property
-    def rows(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.config.batch_size
-
-    @property
-    def tokens_per_step(self) -> int:
+    def __init__(
+        self, config: Config, languages: Languages, pairs: Mapping[str, Pairs]
+    ) -> None:
+        self.steps, self.teacher_forcing = config.steps, config.teacher_forcing
+        self.model = make_model(config, languages)
+        longest = {"train": config.longest, "valid": None, "test": None}
+        self.examples = {
+            name: Examples.of(pairs[name], languages, config, longest[name])
+            for name in longest
+        }
         train = self.examples["train"]
-        return round(train.tokens / train.buckets.steps_per_epoch)
+        self.rows = config.batch_size
+        self.unit = "nats/word" if config.tokens == "word" else "nats/token"
+        self.tokens_per_step = round(train.tokens / train.buckets.steps_per_epoch)
+        self.files = {"tokenizer.json": languages.as_json()}
+        self.fingerprint = {
+            "data_sha256": data_digest(pairs),
+            "tokenizer_sha256": text_digest(languages.as_json()),
+        }
 
     def init(self, key: Array) -> tuple[Any, tuple]:
         return self.model.init(key), ()
@@ -145,13 +145,13 @@ class Translation(Problem):
     def loss(
         self, params: Any, carry: tuple, batch: Batch[Array], key: Array | None
     ) -> tuple[Array, tuple, dict[str, Array]]:
-        forced = self.config.teacher_forcing == (1, 1)
+        forced = self.teacher_forcing == (1, 1)
         total, tokens = _nats(self.model(params), batch, key, forced)
         return total / tokens.astype(total.dtype), carry, {}
 
     def batch(self, step: int, rows: np.ndarray) -> Batch[np.ndarray]:
-        begun, ended = self.config.teacher_forcing
-        forced = begun + (ended - begun) * step / self.config.steps
+        begun, ended = self.teacher_forcing
+        forced = begun + (ended - begun) * step / self.steps
         train = self.examples["train"]
         return train.batch(train.buckets.batch(step).part(rows), forced)
 
@@ -164,17 +164,6 @@ class Translation(Problem):
         self, params: Any, carry: tuple, batch: Batch[Array]
     ) -> tuple[dict[str, Sum], tuple]:
         return {"loss": _nats(self.model(params), batch, None, True)}, carry
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {
-            "data_sha256": self.data_sha256,
-            "tokenizer_sha256": text_digest(self.languages.as_json()),
-        }
-
-    @property
-    def files(self) -> dict[str, str]:
-        return {"tokenizer.json": self.languages.as_json()}
 
 
 def make_problem(config: Config) -> Translation:
@@ -189,18 +178,7 @@ def make_problem(config: Config) -> Translation:
     check_rows(config.batch_size, make_mesh())
     pairs = read_pairs(config.corpus, config.data)
     languages = Languages.of(config, pairs["train"])
-    return Translation(
-        config,
-        languages,
-        make_model(config, languages),
-        {
-            name: Examples.of(
-                pairs[name], languages, config, config.longest if name == "train" else None
-            )
-            for name in ("train", "valid", "test")
-        },
-        data_digest(pairs),
-    )
+    return Translation(config, languages, pairs)
 
 
 def make_model(config: Config, languages: Languages) -> Pure[Model]:

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ class Problem(abc.ABC):
     loss to be told. `Trainer` learns it, `Run` keeps that in a folder.
     """
 
+    rows: int  # of a batch, over all devices
     unit: str = "nats"  # what the losses are counted in, such as "nats/character"
     decides: str = "loss"  # the validation figure that is lowest where params are best
-    rows: int  # of a batch, over all devices
-
-    @property
-    def tokens_per_step(self) -> int:
-        """What speed is told in: the tokens of a batch, or its rows if none count."""
-        return self.rows
+    tokens_per_step: int | None = None  # what speed is told in, instead of rows
+    # What a run rests on beside its options: digests of the data, for one.
+    fingerprint: Mapping[str, Any] = MappingProxyType({})
+    # Texts to keep in the run's folder, by file name: the tokenizer, for one.
+    files: Mapping[str, str] = MappingProxyType({})
 
     @abc.abstractmethod
     def init(self, key: Array) -> tuple[Any, Any]:
@@ -94,13 +95,3 @@ class Problem(abc.ABC):
     def figures(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
         """What is told of the means of a whole evaluation."""
         return {name: float(mean) for name, mean in means.items()}
-
-    @property
-    def fingerprint(self) -> Mapping[str, Any]:
-        """What a run rests on beside its options: digests of the data, for one."""
-        return {}
-
-    @property
-    def files(self) -> Mapping[str, str]:
-        """Texts to keep in the run's folder, by file name: the tokenizer, for one."""
-        return {}

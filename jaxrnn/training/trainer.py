@@ -182,6 +182,10 @@ class Trainer:
         return state._replace(evaluations=Evaluations(best_loss, best_step, plateau))
 
     @property
+    def tokens_per_step(self) -> int:
+        return self.problem.tokens_per_step or self.problem.rows
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """What the bits of a state rest on beside the options."""
         state = self.like

@@ -110,9 +110,12 @@ class Run:
                 self.seconds = progress.seconds
 
     def _progress(self) -> Progress:
-        step, problem = int(self.state.step), self.problem
         return Progress(
-            self.plan.steps, step, problem.tokens_per_step, problem.unit, self.seconds
+            self.plan.steps,
+            int(self.state.step),
+            self.trainer.tokens_per_step,
+            self.problem.unit,
+            self.seconds,
         )
 
     def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
@@ -125,7 +128,9 @@ class Run:
             "step": int(state.step),
             "best_step": int(state.best_step),
             "unit": problem.unit,
-            "tokens_per_second": int(state.step) * problem.tokens_per_step / self.seconds,
+            "tokens_per_second": int(state.step)
+            * self.trainer.tokens_per_step
+            / self.seconds,
             "seconds": self.seconds,
             "skipped_steps": int(state.skipped),
             "parameters": count(state.params),
