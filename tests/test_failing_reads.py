@@ -13,9 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrnn.training.store.lock import RunLock
+from jaxrnn.training.leaves import Leaf
 from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.file_list import SUMS, list_files
+from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.reads import Unreadable
 from jaxrnn.training.store.saved_step import CheckpointError, arrays_of, read_step
 from jaxrnn.training.verify import verify
@@ -241,6 +242,12 @@ def test_a_damaged_step_that_was_left_does_not_crowd_out_good_ones(run_dir):
 # Parts of what was saved
 
 
+def renewed(leaves):
+    """Has what was `params` as `weights`, and one leaf more."""
+    moved = {path.replace("params", "weights"): leaf for path, leaf in leaves.items()}
+    return moved | {"new": Leaf("int32", np.array(7, np.int32))}
+
+
 def test_a_part_is_read_whatever_the_rest_is(tmp_path):
     rest = {"key": jax.random.key(0, impl="rbg"), "count": np.int64(2**40), "opt": ()}
     with CheckpointStore(tmp_path) as store:
@@ -259,12 +266,9 @@ def test_a_part_is_read_whatever_the_rest_is(tmp_path):
             restore({"params": STATE})
         with pytest.raises(CheckpointError, match="it lacks params/c"):
             restore({"params": {"c": np.zeros(1)}}, part=True)
-        later = restore(
-            {"params": STATE, "new": np.int32(0)},
-            defaults={"new": np.array(7, np.int32)},
-            part=True,
-        )
+        later = restore({"weights": STATE, "new": np.int32(0)}, upgrade=renewed, part=True)
         assert later is not None and later.state["new"] == 7
+        np.testing.assert_array_equal(later.state["weights"]["w"], STATE["w"])
 
 
 def test_a_part_of_a_damaged_step_is_not_taken(run_dir):

@@ -9,7 +9,8 @@ from experiments.long_lag.config import Config
 from experiments.long_lag.problem import Model
 from experiments.long_lag.tasks import Task
 from experiments.long_lag.trials import make_trials
-from jaxrnn.training.run.reopen import newest_state, read_options
+from jaxrnn.training.run.reopen import existing, read_options
+from jaxrnn.training.store.checkpoint import CheckpointStore
 
 
 class Trained(NamedTuple):
@@ -26,6 +27,10 @@ def load(path: Path) -> Trained:
     """Raises ValueError if there is no run, or if its trials were never saved."""
     config = read_options(path, Config)
     trials = make_trials(config)
-    state, problem = newest_state(path, trials), trials.problem
-    needed = np.asarray(state.carry.needed)
-    return Trained(config, problem.task, problem.network, state.params, needed)
+    problem, state = trials.problem, trials.like
+    like = {"params": state.params, "carry": {"needed": state.carry.needed}}
+    # Nothing else of the state is read, such as its key.
+    restored = CheckpointStore(path).restore(like, upgrade=trials.upgrade, part=True)
+    saved = existing(restored, path).state
+    needed = np.asarray(saved["carry"]["needed"])
+    return Trained(config, problem.task, problem.network, saved["params"], needed)

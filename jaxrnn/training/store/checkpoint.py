@@ -150,8 +150,8 @@ class CheckpointStore:
 
         The state has the structure, dtypes, shapes and shardings of `like`, a tree of
         arrays or ShapeDtypeStructs; `upgrade` makes of what an older version saved what
-        this one would have. If `like` is a `part` of what was saved, such as
-        {"params": ...}, the other leaves are left unread, whatever they are.
+        this one would have. If `like` is a `part` of that, such as {"params": ...}, the
+        other leaves may be whatever they are, and are left unread without an `upgrade`.
 
         A step that is proven to be damaged is passed over with a warning, and moved to
         `quarantine` as the class says. Raises CheckpointError if no step is good, if one
@@ -255,7 +255,8 @@ class CheckpointStore:
         self, choose: Choice, like: Any, upgrade: Upgrade, part: bool
     ) -> Restored | None:
         self.wait()
-        wanted = set(leaf_paths(like)) if part else None
+        asked = set(leaf_paths(like))
+        wanted = asked if part and upgrade is as_saved else None
         found: list[Saved] = []
 
         def find() -> list[int]:
@@ -268,8 +269,11 @@ class CheckpointStore:
             return None
         (step,) = steps
         saved = together(lambda: found[0] if found else same_step(self.root, step, wanted))
+        leaves = upgrade(saved.leaves)
+        if part:
+            leaves = {path: leaf for path, leaf in leaves.items() if path in asked}
         try:
-            state = place(saved.leaves if part else upgrade(saved.leaves), like)
+            state = place(leaves, like)
         except CheckpointError as error:
             raise CheckpointError(
                 f"step {step} in {self.root} does not fit: {error}"
