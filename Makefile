@@ -42,7 +42,7 @@ gpu-rows: $(GPU_READY)
 $(VENV)/run-$(VERSION): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("jaxrnn needs Python 3.11 or newer, this is $(VERSION); choose another with PYTHON=python3.12 make ...")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[experiments]'
 	@touch $@
 
 $(VENV)/test-$(VERSION): $(VENV)/run-$(VERSION)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxrnn.extras import require
+
 if TYPE_CHECKING:  # Matplotlib takes half a second to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,6 +18,7 @@ if TYPE_CHECKING:  # Matplotlib takes half a second to import
 
 def new_figure(rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
     """A figure without a window, and its axes `[rows, columns]`."""
+    require("matplotlib", "run")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -24,13 +24,14 @@ UNABLE = (CheckpointError, NotFinite, ProcessFailed, OSError)
 @contextmanager
 def refusals(
     code: int = REFUSED,
-    errors: tuple[type[Exception], ...] = (ValueError, OSError),
+    errors: tuple[type[Exception], ...] = (ValueError, OSError, ImportError),
     *,
     options: Options | None = None,
 ) -> Iterator[None]:
     """Turns an error about what the user asked for into one sentence, without a traceback.
 
-    That is a ValueError, or an OSError for a file or folder that cannot be used. Training
+    That is a ValueError, an OSError for a file or folder that cannot be used, or an
+    ImportError for an extra that is not installed. Training
     itself raises `UNABLE` where the world does not let it go on; another error there is
     ours, not the user's.
 

@@ -4,8 +4,7 @@ import math
 import sys
 import time
 
-from tqdm import tqdm
-
+from jaxrnn.extras import require
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run.terminal import speak_to_nobody
 
@@ -31,6 +30,9 @@ class Progress:
             done,
             seconds,
         )
+        require("tqdm", "run")
+        from tqdm import tqdm
+
         self.bar = tqdm(
             total=steps,
             initial=done,
@@ -63,7 +65,7 @@ class Progress:
             ]
         )
         if self.bar.disable:
-            left = tqdm.format_interval((self.steps - step) / self._steps_per_second())
+            left = self.bar.format_interval((self.steps - step) / self._steps_per_second())
             self.say(f"step {step}/{self.steps}  {shown}  {left} left")
         else:
             self.bar.set_postfix_str(shown, refresh=False)
@@ -93,7 +95,7 @@ class Progress:
         if not is_first():
             return
         try:
-            tqdm.write(text, file=sys.stdout)
+            self.bar.write(text, file=sys.stdout)
             sys.stdout.flush()
         except BrokenPipeError:
             speak_to_nobody()

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jaxrnn.extras import require
 from jaxrnn.training.evaluation import watching
 from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.run.directory import RunDirectory, write_json, write_text
@@ -36,10 +37,13 @@ class Run:
     """A context manager that holds the folder's lock and its checkpoints.
 
     Entering begins the run or goes on with the one in the folder, as the options say.
-    Raises ValueError if the folder holds another run, is locked, or cannot be restored.
+    Raises ValueError if the folder holds another run, is locked, or cannot be restored,
+    and ImportError where what shows a run is missing, which the extra "run" brings.
     """
 
     def __init__(self, trainer: Trainer, options: Options) -> None:
+        require("tqdm", "run")
+        require("matplotlib", "run")  # now, and not when all is trained
         self.trainer, self.options = trainer, options
         self.problem = trainer.problem
         self.plan = options.plan()
