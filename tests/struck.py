@@ -99,21 +99,19 @@ def prepare(blow: dict[str, Any], run_dir: str) -> None:
 def poison(steps: list[int]) -> None:
     import jax.numpy as jnp
 
-    from experiments.language_model import task
-    from jaxrnn.data.lanes import TokenLanes
+    from experiments.language_model.problem import NextToken
 
-    clean_batch, clean_nats = TokenLanes.batch, task._nats
+    clean_batch, clean_loss = NextToken.batch, NextToken.loss
 
-    def batch(lanes: Any, step: int) -> Any:
-        batch = clean_batch(lanes, step)
+    def batch(problem: Any, step: int, rows: Any) -> Any:
+        batch = clean_batch(problem, step, rows)
         return batch._replace(mask=batch.mask & (step + 1 not in steps))
 
-    def nats(model: Any, carry: Any, batch: Any, key: Any) -> Any:
-        nats, carry = clean_nats(model, carry, batch, key)
-        training = key is not None
-        return (jnp.where(batch.mask.all(), nats, jnp.nan) if training else nats), carry
+    def loss(problem: Any, params: Any, carry: Any, batch: Any, key: Any) -> Any:
+        value, carry, metrics = clean_loss(problem, params, carry, batch, key)
+        return jnp.where(batch.mask.all(), value, jnp.nan), carry, metrics
 
-    TokenLanes.batch, task._nats = batch, nats
+    NextToken.batch, NextToken.loss = batch, loss
 
 
 if __name__ == "__main__":

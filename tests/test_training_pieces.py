@@ -17,23 +17,25 @@ from jax.sharding import AbstractMesh
 from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
-from experiments.language_model.task import make_model
+from experiments.language_model.problem import make_model
 from experiments.long_lag import config as long_lag
 from experiments.music import config as music
 from experiments.sentiment import config as sentiment
 from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
 from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.models.cells import CELLS
-from jaxrnn.training.run.loop import Plan
-from jaxrnn.training.optimiser import Optimiser, make_schedule, make_transform
+from jaxrnn.training.mesh import place
+from jaxrnn.training.optimiser import make_schedule, make_transform
+from jaxrnn.training.problem import Problem
 from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.loop import Plan
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.plot import plot_losses
 from jaxrnn.training.run.progress import Progress, quality
 from jaxrnn.training.run.stop import StopRequest
-from jaxrnn.training.state import TrainState, count
-from jaxrnn.training.step import make_mesh, make_train_step, place_batch, place_state
+from jaxrnn.training.state import count
+from jaxrnn.training.trainer import Trainer
 
 # Data.
 
@@ -280,7 +282,7 @@ def test_rows_that_the_devices_cannot_share_are_refused():
     mesh = AbstractMesh((2,), ("data",))
     for batch in (np.zeros((4, 3)), np.zeros(3)):
         with pytest.raises(ValueError, match="a batch of 3 rows cannot .* over 2 devices"):
-            place_batch(batch, mesh)
+            place(batch, PROBLEM.batch_spec, mesh)
 
 
 def test_summing_over_20_steps_is_a_mean_with_20_times_the_rate_and_a_20th_of_the_clip():
@@ -325,32 +327,41 @@ def test_an_initial_carry_can_be_donated(recurrence):
 CELL, LENGTH = Elman(1, 3), 4
 
 
-def example_loss(params, carry, batch, key):
-    inputs, targets = batch
-    noise = jax.random.normal(key, ())
-    carry, ys = unroll(CELL, params, inputs, carry)
-    return jnp.mean((ys - targets) ** 2) * (1 + 0.01 * noise), carry
+class Example(Problem):
+    """Noise to be told from noise by a cell whose carry goes on from batch to batch."""
+
+    rows = 2
+
+    def init(self, key):
+        params = CELL.init(jax.random.key(1))
+        return params, CELL.initial_carry(params, (self.rows,))
+
+    def loss(self, params, carry, batch, key):
+        inputs, targets = batch
+        noise = jax.random.normal(key, ())
+        carry, ys = unroll(CELL, params, inputs, carry)
+        return jnp.mean((ys - targets) ** 2) * (1 + 0.01 * noise), carry, {}
+
+    def batch(self, step, rows):
+        draw = np.random.default_rng(step)
+        numbers = draw.normal(size=(2, LENGTH, self.rows, 3)).astype(np.float32)
+        inputs, targets = numbers[:, :, rows]
+        return inputs[..., :1], targets
 
 
-def example_batch(step):
-    numbers = np.random.default_rng(step).normal(size=(2, LENGTH, 2, 3)).astype(np.float32)
-    return numbers[0, :, :, :1], numbers[1]
+PROBLEM = Example()
 
 
 @pytest.fixture(scope="module")
 def trained():
     """Three updates by the compiled step: the states before each, and the metrics."""
     rate = schedule("stairs")
-    optimiser = Optimiser(make_transform("sgd", rate, 0.1, 0.05), rate)
-    params = CELL.init(jax.random.key(1))
-    carry = CELL.initial_carry(params, (2,))
-    mesh = make_mesh()
-    state = place_state(TrainState.create(params, optimiser, carry, seed=3), mesh)
-    step = make_train_step(example_loss, optimiser)
+    trainer = Trainer(PROBLEM, make_transform("sgd", rate, 0.1, 0.05), rate)
+    state = trainer.init(seed=3)
     states, metrics = [state], []
     kept = [jax.tree.map(jnp.copy, state)]
     for n in range(3):
-        state, measured = step(state, place_batch(example_batch(n), mesh))
+        state, measured = trainer.step(state, trainer.batch(n))
         states.append(state)
         kept.append(jax.tree.map(jnp.copy, state))
         metrics.append(measured)
@@ -367,11 +378,16 @@ def test_an_update_takes_the_memory_of_the_state_before(trained):
 
 def test_truncated_backpropagation_is_the_update_by_hand(trained):
     _, states, metrics = trained
+
+    def loss_of(*arguments):
+        loss, carry, _ = PROBLEM.loss(*arguments)
+        return loss, carry
+
     for n in range(3):
         before, after = states[n], states[n + 1]
         key = jax.random.fold_in(jax.random.key(3), n)
-        (loss, carry), gradient = jax.value_and_grad(example_loss, has_aux=True)(
-            before.params, before.carry, example_batch(n), key
+        (loss, carry), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            before.params, before.carry, PROBLEM.batch(n, np.arange(2)), key
         )
         norm = float(np.sqrt(sum(float(jnp.sum(g**2)) for g in gradient)))
         rate = 2 * 0.5**n
@@ -399,14 +415,18 @@ def test_truncated_backpropagation_is_the_update_by_hand(trained):
 
 def test_a_state_remembers_its_best_evaluation(trained):
     _, states, _ = trained
-    state = states[1].with_evaluation(2.0)
-    assert (float(state.best_loss), int(state.best_step)) == (2.0, 1)
-    assert state.best_loss.sharding == states[1].best_loss.sharding
+    trainer = Trainer(PROBLEM, optax.sgd(0.1))
+    state = trainer.after_evaluation(states[1], 2.0)
+    best, before = state.evaluations, states[1].evaluations
+    assert (float(best.best_loss), int(best.best_step)) == (2.0, 1)
+    assert best.best_loss.sharding == before.best_loss.sharding
     for worse in (2.0, 3.0, float("nan")):
-        assert state.with_evaluation(worse) is state
+        after = trainer.after_evaluation(state, worse).evaluations
+        assert after.best_loss is best.best_loss and after.best_step is best.best_step
     for tie in (0.1, 0.7):  # one is rounded up in float32, the other down
-        best = states[1].with_evaluation(tie)
-        assert best.with_evaluation(tie) is best
+        best = trainer.after_evaluation(states[1], tie)
+        again = trainer.after_evaluation(best, tie).evaluations
+        assert again.best_step is best.evaluations.best_step
     assert count(states[0].params) == 3 + 9 + 3
     assert count({"weights": np.zeros(3), "met": np.zeros(5, np.int32)}) == 3
 
@@ -422,12 +442,14 @@ def test_a_plan_without_steps_is_refused(name):
 def test_every_cell_on_the_command_line_makes_a_model(name):
     config = Config(cell=name.upper(), hidden_size=4, embedding_size=4, layers=2)
     tokens = jax.ShapeDtypeStruct((3, 2), jnp.int32)
-    logits = jax.eval_shape(lambda tokens: make_model(config, 5)(tokens)[1], tokens)
+    model = make_model(config, 5)
+    logits = jax.eval_shape(lambda p, tokens: model(p)(tokens)[1], model.like, tokens)
     assert logits.shape == (3, 2, 5)
 
 
 def test_uniform_parameters_lie_within_their_bound():
-    model = make_model(Config(uniform_init=0.1, hidden_size=8, embedding_size=4), 5)
+    pure = make_model(Config(uniform_init=0.1, hidden_size=8, embedding_size=4), 5)
+    model = pure(pure.init(jax.random.key(0)))
     layer = model.layers[0].arrays()
     for leaf in (*layer, model.embedding.embedding[...], model.output.kernel[...]):
         assert 0.05 < float(jnp.abs(leaf).max()) <= 0.1
