@@ -14,7 +14,7 @@ from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.strategies.step import for_all_steps
 
 
-class Around(Composition):
+class Connection(Composition):
     """A connection around a recurrence: y = join(params, x, what the recurrence gives).
 
     A subclass is a frozen dataclass with a field `cell`. Its carry is a one-tuple of the
@@ -47,7 +47,7 @@ class Around(Composition):
 
 
 @dataclass(frozen=True)
-class Skip(Around):
+class Skip(Connection):
     """A recurrence that hands its input on beside its output (Graves 2013).
 
         y = x, cell(x)        one after the other in `[..., input_size + output_size]`
@@ -67,7 +67,7 @@ class Skip(Around):
 
 
 @dataclass(frozen=True)
-class Residual(Around):
+class Residual(Connection):
     """A recurrence with a connection around it (He et al. 2016).
 
         y = x + cell(x)
@@ -92,7 +92,7 @@ class HighwayParams(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Highway(Around):
+class Highway(Connection):
     """A recurrence with a gated connection around it (Srivastava et al. 2015).
 
         t = sigmoid(x W + b)
@@ -123,9 +123,9 @@ class Highway(Around):
         return through * y + (1 - through) * x
 
 
-def _check_same_size(around: Around) -> None:
-    if around.cell.input_size != around.cell.output_size:
+def _check_same_size(connection: Connection) -> None:
+    if connection.cell.input_size != connection.cell.output_size:
         raise ValueError(
-            f"{type(around).__name__} needs equal input and output sizes, got "
-            f"{around.cell.input_size} and {around.cell.output_size}"
+            f"{type(connection).__name__} needs equal input and output sizes, got "
+            f"{connection.cell.input_size} and {connection.cell.output_size}"
         )

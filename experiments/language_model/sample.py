@@ -45,7 +45,7 @@ def write(
     tokenizer: Tokenizer,
     prompt: str,
     length: int,
-    how: Sampling,
+    sampling: Sampling,
     *,
     samples: int = 1,
     seed: int = 0,
@@ -56,7 +56,7 @@ def write(
         raise ValueError(f"samples must be 1 or more, got {samples}")
     tokens = read_prompt(tokenizer, prompt)
     columns = jnp.asarray(np.tile(tokens[:, None], (1, samples)), jnp.int32)
-    written = np.asarray(sample(model, columns, length, jax.random.key(seed), how))
+    written = np.asarray(sample(model, columns, length, jax.random.key(seed), sampling))
     return [go_on(tokenizer, prompt, column) for column in written.T]
 
 

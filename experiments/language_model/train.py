@@ -34,9 +34,9 @@ def show(config: Config) -> None:
     if config.sample_length:
         model, tokenizer, _ = load(config.run_dir)
         prompt, length = config.sample_prompt, config.sample_length
-        how = Sampling(temperature=0.7)
+        sampling = Sampling(temperature=0.7)
         say_unseen(tokenizer, prompt)
-        texts = write(model, tokenizer, prompt, length, how, seed=config.seed)
+        texts = write(model, tokenizer, prompt, length, sampling, seed=config.seed)
     if not is_first():  # loading the model took all processes
         return
     for text in texts:

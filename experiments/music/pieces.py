@@ -81,7 +81,7 @@ def cut(pieces: Pieces, length: int) -> Pieces:
 
 
 def marginal_nats(train: Pieces, pieces: Pieces) -> float:
-    """Nats a frame of `pieces` for who knows of each key how often `train` has it down.
+    """Nats a frame of `pieces` if each key is predicted by how often it is down in `train`.
 
     Counts begin at one down and one up (Laplace), since a key may be new in `pieces`. The
     first frame of a piece is not scored, as for a model.

@@ -56,7 +56,7 @@ class Sampling:
 
 
 def sample(
-    model: LanguageModel, prompt: Array, length: int, key: Array, how: Sampling
+    model: LanguageModel, prompt: Array, length: int, key: Array, sampling: Sampling
 ) -> Array:
     """Continues each column of `prompt` `[T, B]` by `length` tokens: `[length, B]` int32.
 
@@ -68,7 +68,9 @@ def sample(
     if length < 1:
         raise ValueError(f"length must be 1 or more, got {length}")
     graph, params = nnx.split(model)
-    written = _sample(graph, params, prompt, key, length, *how._numbers(), how.top_k)
+    written = _sample(
+        graph, params, prompt, key, length, *sampling._numbers(), sampling.top_k
+    )
     if not isinstance(written, Tracer) and bool(jnp.any(written == NO_TOKEN)):
         raise ValueError(
             "the model's logits are NaN or all -inf: there is no token to draw"

@@ -151,7 +151,7 @@ class EncoderLayer(nnx.Module):
     def __init__(
         self, width: int, heads: int, feed_forward: int, dropout: float, rngs: nnx.Rngs
     ):
-        self.among = Attending(width, heads, dropout, rngs)
+        self.among = AttentionLayer(width, heads, dropout, rngs)
         self.dense = FeedForward(width, feed_forward, dropout, rngs)
 
     def __call__(self, xs: Array, mask: Array, key: Array | None) -> Array:
@@ -164,8 +164,8 @@ class DecoderLayer(nnx.Module):
     def __init__(
         self, width: int, heads: int, feed_forward: int, dropout: float, rngs: nnx.Rngs
     ):
-        self.before = Attending(width, heads, dropout, rngs)
-        self.across = Attending(width, heads, dropout, rngs)
+        self.before = AttentionLayer(width, heads, dropout, rngs)
+        self.across = AttentionLayer(width, heads, dropout, rngs)
         self.dense = FeedForward(width, feed_forward, dropout, rngs)
 
     def __call__(
@@ -183,12 +183,12 @@ class DecoderLayer(nnx.Module):
         return self.dense(xs, keys[2])
 
 
-class Attending(nnx.Module):
+class AttentionLayer(nnx.Module):
     """norm(x + attention of x to keys and values), with several heads."""
 
     def __init__(self, width: int, heads: int, dropout: float, rngs: nnx.Rngs):
         self.attention = nnx.MultiHeadAttention(
-            num_heads=heads, in_features=width, kernel_init=_SPREAD, rngs=rngs
+            num_heads=heads, in_features=width, kernel_init=_XAVIER, rngs=rngs
         )
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
@@ -247,11 +247,11 @@ def sinusoids(places: Array, width: int) -> Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-_SPREAD = jax.nn.initializers.xavier_uniform()
+_XAVIER = jax.nn.initializers.xavier_uniform()
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=_SPREAD, rngs=rngs)
+    return nnx.Linear(inputs, outputs, kernel_init=_XAVIER, rngs=rngs)
 
 
 def _drop(dropout: nnx.Dropout, xs: Array, key: Array | None) -> Array:

@@ -66,13 +66,13 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-def spread(array: Any, sharding: Sharding | None, impl: Any = None) -> jax.Array:
+def distribute(array: Any, sharding: Sharding | None, impl: Any = None) -> jax.Array:
     """An array that every process has whole, over the devices of all of them.
 
     impl: the implementation of the typed keys that the array is the data of.
     """
     if is_key(array):
-        return spread(jax.random.key_data(array), sharding, jax.random.key_impl(array))
+        return distribute(jax.random.key_data(array), sharding, jax.random.key_impl(array))
     if impl is not None:
         # Compiled, since device_put does not spread keys over several processes.
         wrap = partial(jax.random.wrap_key_data, impl=impl)

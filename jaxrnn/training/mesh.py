@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxrnn.training.leaves import spread
+from jaxrnn.training.leaves import distribute
 
 DATA = "data"  # the mesh axis that the rows of a batch are split over
 
@@ -44,7 +44,7 @@ def place(tree: Any, spec: Spec, mesh: Mesh) -> Any:
         for axis, size in zip(tuple(spec(leaf)), leaf.shape, strict=False):
             if axis == DATA:
                 check_rows(size, mesh)
-        return spread(leaf, sharding)
+        return distribute(leaf, sharding)
 
     return jax.tree.map(put, tree)
 

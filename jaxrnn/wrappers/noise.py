@@ -19,7 +19,8 @@ from jaxrnn.cell import check_numbers
 
 def noise_key(key: Array | None) -> Array | None:
     """The key of a recurrence's noise, apart from all else that is drawn from `key`."""
-    # The last of the numbers there are: no split and no mask of dropout counts so far.
+    # Folded in with the greatest number that a key takes: layers and masks count from 0
+    # up, so that none of them draws from this key.
     return None if key is None else jax.random.fold_in(key, 2**32 - 1)
 
 

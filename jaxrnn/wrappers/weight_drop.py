@@ -6,12 +6,12 @@ import jax
 from jax import Array
 
 from jaxrnn.cell import Recurrence, check_number
-from jaxrnn.connections import Around
+from jaxrnn.connections import Connection
 from jaxrnn.wrappers.noise import check_rates, drop
 
 
 @dataclass(frozen=True)
-class WeightDrop(Around):
+class WeightDrop(Connection):
     """Dropout of the recurrent weights, the same at every step (Merity et al. 2018).
 
         w_h = w_h mask       mask = 0 or 1 / (1 - rate)       y = cell's y

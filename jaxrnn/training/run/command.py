@@ -32,8 +32,8 @@ def refusals(
 
     That is a ValueError, an OSError for a file or folder that cannot be used, or an
     ImportError for an extra that is not installed. Training
-    itself raises `UNABLE` where the world does not let it go on; another error there is
-    ours, not the user's.
+    itself raises `UNABLE`, for a full disk or numbers that are not finite; another error
+    there is ours, not the user's.
 
     options: those of a command that trains, which may ask for the traceback: a problem
     of one's own has errors that no sentence explains.

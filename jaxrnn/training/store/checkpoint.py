@@ -38,11 +38,11 @@ from jaxrnn.training.store.saved_step import (
 )
 from jaxrnn.training.store.step_folders import (
     best,
+    finish_replacing,
     newest,
     newest_lasting,
     quarantine,
     set_aside,
-    settle,
     sweep,
     thin,
     throw_away,
@@ -177,7 +177,7 @@ class CheckpointStore:
         upgrade: Upgrade = as_saved,
         part: bool = False,
     ) -> Restored | None:
-        """The newest good step that was not saved by the way, as `restore` does."""
+        """The newest good step that was saved as `lasting`; else as `restore`."""
         return self._restore(newest_lasting, like, upgrade, part)
 
     def steps(self) -> list[int]:
@@ -220,12 +220,12 @@ class CheckpointStore:
         try:
             if self._orbax is None:
                 self._orbax = OrbaxWriter(self.root)
-            settle(self.root)
+            finish_replacing(self.root)
             set_aside(self.root, step)
             self._orbax.save(step, {path: leaf.data for path, leaf in leaves.items()}, meta)
             list_files(self.root / str(step))
             self._read_back(meta)
-            settle(self.root)
+            finish_replacing(self.root)
             thin(self.root, self.keep_latest, self.keep_best)
         except Exception as error:
             # The next save opens another, which clears what this one left.
@@ -242,7 +242,7 @@ class CheckpointStore:
             check_written(folder, meta, whole=not self._proven)
         except Exception as error:
             throw_away(folder, self.root)
-            settle(self.root)
+            finish_replacing(self.root)
             raise CheckpointError(f"it cannot be read back: {first_line(error)}") from error
         self._proven = True
 

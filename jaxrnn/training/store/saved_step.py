@@ -15,11 +15,11 @@ import tensorstore as ts
 
 from jaxrnn.training.leaves import (
     Leaf,
+    distribute,
     is_key,
     key_impl,
     leaf_paths,
     plain_data,
-    spread,
 )
 from jaxrnn.training.paths import plainly_named, whole_path
 from jaxrnn.training.store.digest import digest_leaf
@@ -206,7 +206,7 @@ def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
     # An uncommitted array follows the others of a computation to their devices: it must
     # come back as one.
     sharding = wanted.sharding if getattr(wanted, "committed", True) else None
-    return spread(saved.data, sharding, key_impl(wanted) if is_key(wanted) else None)
+    return distribute(saved.data, sharding, key_impl(wanted) if is_key(wanted) else None)
 
 
 def describe(leaf: Leaf) -> dict[str, Any]:

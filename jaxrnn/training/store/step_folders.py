@@ -47,7 +47,7 @@ def set_aside(root: Path, step: int) -> None:
         folder.rename(aside / folder.name)
 
 
-def settle(root: Path) -> None:
+def finish_replacing(root: Path) -> None:
     """Ends what a save began: deletes the steps it replaced, or brings them back."""
     for new, aside in numbered(root / "replaced").items():
         if not is_there(root / str(new)):
@@ -58,7 +58,7 @@ def settle(root: Path) -> None:
 
 def sweep(root: Path) -> None:
     """Ends what a process began that was killed."""
-    settle(root)
+    finish_replacing(root)
     for unfinished in root.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
