@@ -346,13 +346,13 @@ class Faults:
             "refused with pid, host and start; taken over",
         )
 
-    def bad_numbers(self) -> Outcome:
-        """Poisoned batches under every policy, undisturbed and then killed and stopped."""
+    def bad_numbers(self, *policies: str) -> Outcome:
+        """Poisoned batches, undisturbed and then killed and stopped; then no policy helps."""
         poison = (5, 6, 16)
-        rollback = {"on_nan": "rollback"}
-        for changes in ({}, rollback):
+        passed_over = {"skip": [5, 6, 16], "rollback": [1, 2, 3, 4, 5, 6, 15, 16]}
+        for policy in policies:
+            changes, skipped = {"on_nan": policy}, passed_over[policy]
             undisturbed = self.finish(self.new_run(), poison=poison, **changes)
-            skipped = [5, 6, 16] if not changes else [1, 2, 3, 4, 5, 6, 15, 16]
             told = [json.loads(line) for line in rows(undisturbed).splitlines()]
             got = [row["step"] for row in told if "skipped" in row]
             hold(got == skipped, (got, skipped))
@@ -371,8 +371,8 @@ class Faults:
         several = self.arena.start(self.options(run_dir, nan_limit=2), poison=poison)
         hold(several.returncode == 1 and "step 6" in several.stderr, several.stderr)
         return Outcome(
-            "batches of NaN: skip, rollback, stop; killed and stopped on the way",
-            8,
+            f"batches of NaN: {', '.join(policies)}, stop; killed and stopped on the way",
+            3 * len(policies) + 2,
             "counted and logged, never saved as latest or best, same bits as undisturbed",
         )
 
@@ -405,10 +405,10 @@ class Faults:
             "refused field by field; same bits; recorded in the history",
         )
 
-    def devices(self, *counts: int) -> Outcome:
-        """Other numbers of devices from start to start, twice over."""
+    def devices(self, times: int, *counts: int) -> Outcome:
+        """Other numbers of devices from start to start."""
         ends = []
-        for _ in range(2):
+        for _ in range(times):
             run_dir = self.new_run()
             for count in counts[:-1]:
                 self.arena.start(
@@ -418,13 +418,14 @@ class Faults:
                 )
             self.finish(run_dir)
             ends.append(run_dir)
-        self.same_end(*ends)
+        for again in ends[1:]:
+            self.same_end(ends[0], again)
         difference = largest_difference(ends[0], self.undisturbed)
         hold(difference < 1e-4, f"losses differ by {difference}")
         return Outcome(
-            f"{' -> '.join(map(str, counts))} devices, twice",
-            2,
-            f"same samples, same bits both times; losses within {difference:.0e} of those "
+            f"{' -> '.join(map(str, counts))} devices",
+            times,
+            f"same samples, same bits every time; losses within {difference:.0e} of those "
             "of one device",
         )
 
@@ -553,9 +554,9 @@ def main() -> int:
             lambda: faults.failing_reads(*PASSING),
             faults.full_disk,
             faults.two_writers,
-            faults.bad_numbers,
+            lambda: faults.bad_numbers("skip", "rollback"),
             faults.changed_world,
-            lambda: faults.devices(1, 2, 4, 1),
+            lambda: faults.devices(2, 1, 2, 4, 1),
             lambda: faults.processes(2),
             lambda: faults.failing_processes(*FAILURES),
         ):

@@ -14,7 +14,7 @@ def faults(tmp_path_factory):
 @pytest.mark.parametrize(
     "fault, arguments",
     {
-        "kills": (4,),
+        "kills": (2,),
         "signals": (),
         "second_signals": (),
         "damage": (40,),
@@ -23,9 +23,9 @@ def faults(tmp_path_factory):
         "failing_reads": PASSING[:1],
         "full_disk": (),
         "two_writers": (),
-        "bad_numbers": (),
+        "bad_numbers": ("rollback",),
         "changed_world": (),
-        "devices": (1, 2, 1),
+        "devices": (1, 1, 2, 1),
         "processes": (1,),
         "failing_processes": FAILURES[:1],
     }.items(),

@@ -85,7 +85,7 @@ class Options:
     eval_every: int = 500
     eval_batches: int | None = None
     """Evaluate and test on so many batches only, instead of all; the figures then come with
-    the share of the examples or tokens that they were measured on."""
+    the share of the batches that they were measured on."""
     checkpoint_every: int = 500
     log_every: int = 50
     patience: int | None = None
