@@ -25,24 +25,17 @@ from experiments.music.candidates import (
 )
 from experiments.music.config import PRESETS, Config
 from experiments.music.pieces import KEYS, cut, made_up, marginal_nats, read_splits
-from experiments.music.task import (
-    Batch,
-    all_batches,
-    as_batch,
-    edges_over,
-    initial_params,
-    make_loss,
-    make_measure,
-    make_task,
-)
+from experiments.music.problem import Batch, Music, as_batch
+from experiments.music.selection import make_selection
 from jaxrnn import LSTM, Elman, Residual, WeightDrop, unroll
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.run.directory import write_json
 from jaxrnn.training.run.metrics import read_metrics
 from jaxrnn.training.run.run import Run
 from jaxrnn.training.run.stop import StopRequest
+from jaxrnn.training.trainer import Trainer
 
-SMALL = Config(cell="elman", hidden_size=3, candidates=2, data=None)
+SMALL = Config(cell="elman", hidden_size=3, candidates=2, batch_size=2, data=None)
 
 
 def some_pieces(*lengths):
@@ -220,9 +213,15 @@ def test_a_sequence_model_that_does_not_fit_is_refused(layers, dropout, message)
 # The loss and its measure.
 
 
-def nats_by_hand(graph, params, piece):
+def a_problem(*lengths, **changes):
+    """Of pieces of these lengths; and parameters of its candidates."""
+    splits = dict.fromkeys(("train", "valid", "test"), some_pieces(*lengths))
+    problem = Music(replace(SMALL, **changes), splits)
+    return problem, problem.init(jax.random.key(0))[0]
+
+
+def nats_by_hand(model, piece):
     """Of the frames of one piece but the first, in NumPy, frame by frame."""
-    model = nnx.merge(graph, params)
     cell = jax.tree.map(np.asarray, model.layers[0].arrays())
     kernel = np.asarray(model.output.kernel[...])
     bias = np.asarray(model.output.bias[...])
@@ -245,30 +244,23 @@ def pick(params, number):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_measure_pools_the_frames_of_pieces_of_all_lengths(batch_size):
-    pieces = some_pieces(2, 7, 4, 40)
-    graph, params = initial_params(SMALL)
-    batches = all_batches(pieces, batch_size, edges_over([pieces]))
-    got = make_measure(graph)(params, batches)
+    problem, params = a_problem(2, 7, 4, 40, batch_size=batch_size)
+    got = Trainer(problem, optax.identity()).measure(params, "valid")["losses"]
     for number in range(2):
-        nats = [nats_by_hand(graph, candidate(params, number), piece) for piece in pieces]
+        model = problem.model(candidate(params, number))
+        nats = [nats_by_hand(model, piece) for piece in problem.splits["valid"]]
         assert got[number] == pytest.approx(sum(nats) / (1 + 6 + 3 + 39), rel=1e-5)
     assert abs(got[0] - got[1]) > 1e-3  # each candidate begins elsewhere
 
 
-def a_batch(*lengths):
-    pieces = some_pieces(*lengths)
-    (batch,) = all_batches(pieces, len(pieces), edges_over([pieces]))
-    return Batch(*map(np.asarray, batch))
-
-
 @partial(jax.jit, static_argnums=0)
-def gradient(loss, params, batch, key):
-    return jax.value_and_grad(lambda params: loss(params, (), batch, key)[0])(params)
+def gradient(problem, params, batch, key):
+    return jax.value_and_grad(lambda p: problem.loss(p, (), batch, key)[0])(params)
 
 
 def test_padding_is_seen_by_neither_loss_nor_gradient():
-    graph, params = initial_params(SMALL)
-    loss, key, batch = make_loss(graph, SMALL), jax.random.key(0), a_batch(3, 7)
+    problem, params = a_problem(3, 7)
+    key, (batch,) = jax.random.key(0), problem.evaluation("test")
     noise = np.random.default_rng(1).integers(0, 2, batch.inputs.shape, np.uint8)
     padded = Batch(
         # The last frame of a piece predicts nothing, so it is padding among the inputs.
@@ -278,22 +270,22 @@ def test_padding_is_seen_by_neither_loss_nor_gradient():
     )
     assert (padded.inputs != batch.inputs).any()
     chex.assert_trees_all_equal(
-        gradient(loss, params, batch, key), gradient(loss, params, padded, key)
+        gradient(problem, params, batch, key), gradient(problem, params, padded, key)
     )
     nats = [
-        nats_by_hand(graph, candidate(params, number), piece)
+        nats_by_hand(problem.model(candidate(params, number)), piece)
         for number in range(2)
         for piece in some_pieces(3, 7)
     ]
-    value, _ = gradient(loss, params, batch, key)
+    value, _ = gradient(problem, params, batch, key)
     assert value == pytest.approx(sum(nats) / 2 / (2 + 6), rel=1e-5)
 
 
 def test_candidates_learn_nothing_from_one_another():
-    graph, params = initial_params(SMALL)
-    batch, key = a_batch(3, 7), jax.random.key(0)
-    _, together = gradient(make_loss(graph, SMALL), params, batch, key)
-    alone = make_loss(graph, replace(SMALL, candidates=1))
+    problem, params = a_problem(3, 7)
+    (batch,), key = problem.evaluation("test"), jax.random.key(0)
+    _, together = gradient(problem, params, batch, key)
+    alone, _ = a_problem(3, 7, candidates=1)
     for number in range(2):
         _, got = gradient(alone, pick(params, number), batch, key)
         # The mean over two candidates halves each one's gradient.
@@ -309,13 +301,12 @@ def test_weight_noise_is_drawn_by_key_and_candidate_with_the_deviation_asked_for
     assert abs(drawn.mean()) < 0.003
     assert abs(np.corrcoef(drawn.reshape(2, -1))[0, 1]) < 0.05
 
-    graph, params = initial_params(SMALL)
+    problem, params = a_problem(3, 7, weight_noise=0.075)
     equal = jax.tree.map(lambda leaf: jnp.stack([leaf[0]] * 2), params)
-    noisy_loss = make_loss(graph, replace(SMALL, weight_noise=0.075))
-    batch, keys = a_batch(3, 7), jax.random.split(jax.random.key(0))
-    first, slopes = gradient(noisy_loss, equal, batch, keys[0])
-    again, _ = gradient(noisy_loss, equal, batch, keys[0])
-    other, _ = gradient(noisy_loss, equal, batch, keys[1])
+    (batch,), keys = problem.evaluation("test"), jax.random.split(jax.random.key(0))
+    first, slopes = gradient(problem, equal, batch, keys[0])
+    again, _ = gradient(problem, equal, batch, keys[0])
+    other, _ = gradient(problem, equal, batch, keys[1])
     assert first == again != other
     for leaf in jax.tree.leaves(slopes):
         assert not np.allclose(leaf[0], leaf[1], rtol=1e-3)
@@ -326,7 +317,7 @@ def test_weight_noise_is_drawn_by_key_and_candidate_with_the_deviation_asked_for
 
 @pytest.fixture(scope="module")
 def music():
-    return make_task(PRESETS["tiny"][1])
+    return make_selection(PRESETS["tiny"][1])
 
 
 def test_learning_rates_are_drawn_log_uniformly():
@@ -368,14 +359,19 @@ def test_an_optimiser_for_each_is_that_of_every_candidate_alone():
             chex.assert_trees_all_close(candidate(updates, number), want, rtol=1e-5)
 
 
+class Huge(Music):
+    """Its second candidate is so large that a product of two numbers overflows."""
+
+    def init(self, key):
+        params, carry = super().init(key)
+        return jax.tree.map(lambda leaf: leaf.at[1].set(3e38), params), carry
+
+
 def test_a_candidate_that_is_not_finite_is_left_out_and_the_others_go_on(tmp_path):
     options = {"candidates": 3, "weight_noise": 0.0, "steps": 2, "eval_every": 1}
     config = replace(PRESETS["tiny"][1], run_dir=tmp_path, hidden_size=3, **options)
-    task = make_task(config)
-    # So large that a product of two overflows.
-    huge = jax.tree.map(lambda leaf: leaf.at[1].set(3e38), task.state.params)
-    broken = replace(task, state=task.state._replace(params=huge))
-    before = jax.tree.map(np.asarray, task.state.params)
+    broken = replace(make_selection(config), problem=Huge(config, made_up()))
+    before = jax.tree.map(np.asarray, broken.init(config.seed).params)
     with Run(broken, config) as run:
         assert run.train(StopRequest())
         figures, after = run.finish(), run.state
@@ -409,13 +405,13 @@ def test_a_mean_over_those_that_are_finite_is_that_over_all_if_all_are():
 @pytest.mark.parametrize("better", [0, 1])
 def test_the_candidate_that_validates_best_is_measured(music, better):
     factors = draw_factors(2, 1.0, 0)
-    graph, params = initial_params(PRESETS["tiny"][1])
-    model = nnx.merge(graph, params)
+    model = music.problem.model(music.init(0).params)
     # The worse candidate expects all keys down, which only three of 88 ever are.
     model.output.bias[...] = jnp.full((2, KEYS), 9.0).at[better].set(-3.0)
     params = nnx.split(model)[1]
-    measured = music.evaluate(params)
-    assert measured["loss"] < 30 and music.test(params)["loss"] < 30
+    measured = music.measure(params, "valid")
+    assert measured["loss"] < 30 and music.measure(params, "test")["loss"] < 30
+    assert music.best(params) == better
     assert measured["learning_rate"] == pytest.approx(1e-2 * factors[better])
 
 
@@ -448,7 +444,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch
         return as_batch(pieces, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.music.task.as_batch", batch)
+        patch.setattr("experiments.music.problem.as_batch", batch)
         with pytest.raises(SystemExit) as ended:
             run(monkeypatch, "tiny", "--run-dir", halves)
     assert ended.value.code == 128 + signal.SIGTERM
@@ -477,8 +473,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch
 
 
 def test_the_reach_of_a_model_is_that_of_the_gradient_through_its_layers(music):
-    graph, params = initial_params(PRESETS["tiny"][1])
-    model = nnx.merge(graph, candidate(params, 0))
+    model = music.problem.model(candidate(music.init(0).params, 0))
     heard = plot.endings(made_up()["test"], 5)
     (layer,) = model.layers
     cell, weights = layer.recurrence, layer.arrays()
