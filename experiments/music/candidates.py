@@ -13,8 +13,8 @@ import optax
 from jax import Array
 
 from jaxrnn.strategies.select import select
+from jaxrnn.training.guard import all_finite
 from jaxrnn.training.optimiser import Optimiser
-from jaxrnn.training.trainer import all_finite
 
 
 def draw_factors(candidates: int, spread: float, seed: int) -> np.ndarray:

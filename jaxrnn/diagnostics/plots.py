@@ -54,7 +54,8 @@ def plot_horizons(axes: Axes, horizons: Mapping[str, ArrayLike]) -> None:
             axes.plot(np.linspace(0, 1, len(ordered)), ordered, ".-", label=name)
     axes.set(xlabel="share of the units", ylabel="memory horizon, in steps", yscale="log")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.get_lines():
+        axes.legend()
 
 
 def draw_memory(

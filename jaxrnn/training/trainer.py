@@ -1,6 +1,5 @@
 """How a problem is learned: one update, compiled, over a mesh of any number of devices."""
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,9 +11,10 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxrnn.strategies.select import select
 from jaxrnn.training.accumulation import in_parts
+from jaxrnn.training.averages import moved
 from jaxrnn.training.evaluation import evenly, watched
+from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
@@ -258,18 +258,11 @@ class Trainer:
             averages = moved(averages, params, self.average, updates_done)
 
         norm = optax.tree.norm(gradients)
-        finite = all_finite((loss, norm, updates, carry))
-        moves = state.bad_in_row < self.halt_after
         updated = state._replace(
             params=params, opt_state=opt_state, carry=carry, averages=averages
         )
-        after = select(finite & moves, updated, state)._replace(
-            step=state.step + moves.astype(jnp.int32),
-            skipped=state.skipped + (moves & ~finite).astype(jnp.int32),
-            bad_in_row=jnp.where(
-                moves, jnp.where(finite, 0, state.bad_in_row + 1), state.bad_in_row
-            ),
-        )
+        finite = all_finite((loss, norm, updates, carry))
+        after = guarded(state, updated, finite, self.halt_after)
         told = {"loss": loss, "gradient_norm": norm, "finite": finite}
         return after, metrics | told
 
@@ -293,23 +286,3 @@ class Trainer:
             means, carry = in_parts(descend, self.accumulate, *specs)(carry, batch, key)
         value, metrics, gradients = means
         return value, carry, metrics, gradients
-
-
-def moved(averages: Any, params: Any, decay: float, n: Array) -> Any:
-    """The averages after update `n`, [] int32 from 1 on.
-
-    averages + (1 - decay) / (1 - decay^n) (params - averages), which is `params` for n = 1.
-    """
-    rate = (1 - decay) / -jnp.expm1(n.astype(jnp.float32) * math.log(decay))
-
-    def move(average: Array, param: Array) -> Array:
-        share = rate.astype(average.dtype)
-        return share * param + (1 - share) * average
-
-    return jax.tree.map(move, averages, params)
-
-
-def all_finite(tree: Any) -> Array:
-    """[] bool: whether every number of the tree is finite."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
