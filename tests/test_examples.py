@@ -39,6 +39,12 @@ def test_an_example_is_short(name, lines):
     assert sum(bool(line.strip()) for line in written) <= lines
 
 
+@pytest.mark.parametrize("name", ["own_loop.py", "own_problem.py"])
+def test_an_example_stands_in_the_documents_as_it_is(name):
+    page = (EXAMPLES.parent / "docs/training.md").read_text()
+    assert (EXAMPLES / name).read_text() in page
+
+
 def test_a_loop_of_ones_own_resumes_with_the_same_bits(tmp_path):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     for folder in (parts, whole):
