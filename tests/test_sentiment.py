@@ -10,18 +10,21 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from experiments.sentiment import explain, predict, task, train
+from experiments.sentiment import explain, predict, train
 from experiments.sentiment.config import PRESETS, Config
-from experiments.sentiment.data import CORPORA, Example, split_by_hash
+from experiments.sentiment.data import CORPORA, Corpus, Example, split_by_hash
+from experiments.sentiment.problem import Sentiment, encode, make_model as model_of
 from experiments.sentiment.run import Trained
 from experiments.sentiment.trees import phrases
 from experiments.sentiment.words import normal_form
 from jaxrnn import GRU, LSTM, Bidirectional, Elman, VariationalDropout, unroll
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
+from jaxrnn.training.trainer import Trainer
 
 # Words and trees.
 
@@ -433,7 +436,7 @@ def test_a_classifier_that_cannot_be_is_refused(layers, options, message):
         Classifier(V, E, layers, 2, pooling=MaxPooling(), rngs=nnx.Rngs(0), **options)
 
 
-# The task.
+# The problem.
 
 TINY = Config(corpus="toy", cell="elman", hidden_size=3, embedding_size=4, batch_size=16)
 TEXTS = [
@@ -446,13 +449,24 @@ TEXTS = [
 TOKENIZER = Tokenizer.of("word", b"the film was good bad plot cast")
 
 
+def a_problem(texts, **changes):
+    """Of these texts, and its parameters."""
+    splits = dict.fromkeys(("train", "valid", "test"), texts)
+    config = replace(TINY, **changes)
+    problem = Sentiment(config, TOKENIZER, Corpus(("negative", "positive"), splits))
+    return problem, problem.init(KEY)[0]
+
+
+def measured(problem, params):
+    return Trainer(problem, optax.identity()).measure(params, "valid")
+
+
 def test_evaluation_counts_every_text_once():
-    graph, state = task.initial_state(TINY, TOKENIZER, 2)
-    texts = task.Texts(TEXTS, TOKENIZER, TINY)
-    got = task.make_measure(graph)(state.params, texts)
-    model, nats, right = nnx.merge(graph, state.params), [], []
+    problem, params = a_problem(TEXTS)
+    got = measured(problem, params)
+    model, nats, right = problem.model(params), [], []
     for text, label in TEXTS:
-        logits = run(model, jnp.asarray(task.encode(TOKENIZER, text, 400)))
+        logits = run(model, jnp.asarray(encode(TOKENIZER, text, 400)))
         nats.append(-jax.nn.log_softmax(logits)[label])
         right.append(np.argmax(logits) == label)
     assert got["accuracy"] == pytest.approx(np.mean(right))
@@ -462,37 +476,35 @@ def test_evaluation_counts_every_text_once():
 
 
 def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone():
-    graph, state = task.initial_state(TINY, TOKENIZER, 2)
-    texts = task.Texts([e for e in TEXTS if e.text.count(" ") == 3], TOKENIZER, TINY)
-    (rows,) = texts.buckets.in_order()
-    batch = texts.of(rows)
+    short = [e for e in TEXTS if e.text.count(" ") == 3]
+    problem, params = a_problem(short)
+    (batch,) = problem.evaluation("train")
     assert batch.labels.shape == (16,) and batch.mask.any(0).sum() == 3
-    without, _ = jax.jit(task.make_loss(graph))(state.params, (), batch, None)
-    measured = task.make_measure(graph)(state.params, texts)
-    assert float(without) == pytest.approx(measured["loss"], abs=1e-6)
 
-    penalised = task.make_loss(graph, l2=0.2)
-    gradient_of = jax.jit(jax.value_and_grad(lambda p: penalised(p, (), batch, None)[0]))
-    value, gradient = gradient_of(state.params)
-    leaves = jax.tree.leaves_with_path(state.params)
+    def gradient(problem):
+        loss = jax.value_and_grad(lambda p: problem.loss(p, (), batch, None)[0])
+        return jax.jit(loss)(params)
+
+    without, plain = gradient(problem)
+    assert float(without) == pytest.approx(measured(problem, params)["loss"], abs=1e-6)
+    value, gradient = gradient(a_problem(short, l2=0.2)[0])
+    leaves = jax.tree.leaves_with_path(params)
     others = [leaf for path, leaf in leaves if "embedding" not in str(path)]
     assert len(others) == len(leaves) - 1
     want = float(without) + 0.1 * sum(float(jnp.sum(leaf**2)) for leaf in others)
     assert float(value) == pytest.approx(want, abs=1e-5)
-    plain_of = jax.jit(jax.grad(lambda p: task.make_loss(graph)(p, (), batch, None)[0]))
-    plain = plain_of(state.params)
     chex.assert_trees_all_close(gradient["embedding"], plain["embedding"], atol=1e-7)
 
 
 def test_long_texts_are_cut():
-    assert task.encode(TOKENIZER, "bad " * 9, 4).shape == (4,)
+    assert encode(TOKENIZER, "bad " * 9, 4).shape == (4,)
 
 
 @pytest.mark.parametrize("tokens", ["word", "character", "byte"])
 def test_any_alphabet_is_read_whatever_was_learned(tokens):
     tokenizer = Tokenizer.of(tokens, b"only english letters")
     for text in (SPANISH, "电影很好", "\x00 😀"):
-        numbers = task.encode(tokenizer, normal_form(text), 400)
+        numbers = encode(tokenizer, normal_form(text), 400)
         assert len(numbers) and 0 <= numbers.min() and numbers.max() < tokenizer.size
 
 
@@ -512,14 +524,14 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
     assert figures["valid_accuracy"] > 0.9 and figures["test_accuracy"] > 0.9
     assert figures["valid_error"] == pytest.approx(1 - figures["valid_accuracy"])
 
-    batch = task.Texts.batch
+    batch = Sentiment.batch
 
-    def interrupting(self, step):
+    def interrupting(self, step, rows):
         if step == 26:
             signal.raise_signal(signal.SIGINT)
-        return batch(self, step)
+        return batch(self, step, rows)
 
-    monkeypatch.setattr(task.Texts, "batch", interrupting)
+    monkeypatch.setattr(Sentiment, "batch", interrupting)
     code, output, _ = call(train.main, *tiny, tmp_path / "cut")
     assert code == 128 + signal.SIGINT and "stopped at step 27" in output
     code, output, errors = call(train.main, *tiny, tmp_path / "cut")
@@ -555,11 +567,11 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
 def test_the_telling_unit_is_the_one_whose_loss_hurts_the_answer_most(tokens):
     config = replace(PRESETS["tiny"][1], tokens=tokens)
     tokenizer = Tokenizer.of(tokens, b"el final fue extraordinario")
-    graph, state = task.initial_state(config, tokenizer, 3)
-    model = nnx.merge(graph, state.params)
+    pure = model_of(config, tokenizer, 3)
+    model = pure(pure.init(jax.random.key(0)))
     trained = Trained(model, tokenizer, ("a", "b", "c"), longest=20)
     spelled, values = trained.telling_unit(SPANISH)
-    read = task.encode(tokenizer, normal_form(SPANISH), 20)
+    read = encode(tokenizer, normal_form(SPANISH), 20)
     assert len(spelled) == len(values) == len(read)
     if tokens == "word":
         assert "".join(spelled).split() == normal_form(SPANISH).split()[:20]
