@@ -15,6 +15,8 @@ from experiments.long_lag.config import PRESETS
 from experiments.long_lag.criteria import Examined, Window
 from experiments.long_lag.network import Network
 from experiments.long_lag.plot import draw as draw_picture
+from experiments.long_lag.problem import LongLag
+from experiments.long_lag.reber import SYMBOLS, embedded_string
 from experiments.long_lag.tasks import (
     Arithmetic,
     BaiAdding,
@@ -26,24 +28,17 @@ from experiments.long_lag.tasks import (
     TemporalOrder,
     TwoSequences,
 )
-from experiments.long_lag.reber import SYMBOLS, embedded_string
-from experiments.long_lag.task import (
-    LEARN,
-    make_examine,
-    make_network,
-    make_problem,
-    make_task,
-)
 from experiments.long_lag.train import main
 from experiments.long_lag.transformer import TransformerNetwork
+from experiments.long_lag.trials import LEARN, Trials, make_trials
 from jaxrnn import LSTM1997, unroll
 from jaxrnn.diagnostics import walk
 from jaxrnn.training.run.directory import RunDirectory
 
 
-def draw(problem, count=200):
+def draw(task, count=200):
     keys = jax.random.split(jax.random.key(3), count)
-    examples = jax.jit(jax.vmap(lambda key: problem.draw(key, jnp.int32(0))))(keys)
+    examples = jax.jit(jax.vmap(lambda key: task.draw(key, jnp.int32(0))))(keys)
     for n in range(count):
         yield jax.tree.map(lambda a, n=n: np.asarray(a)[n], examples)
 
@@ -75,15 +70,15 @@ def test_embedded_strings_keep_their_second_symbol_and_follow_the_grammar():
 
 
 def test_a_reber_string_is_right_where_all_that_is_legal_is_most_active():
-    problem = EmbeddedReber(size=4, pairs=1)
-    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), problem.examples)
+    task = EmbeddedReber(size=4, pairs=1)
+    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), task.examples)
     following, legal = example.targets
-    assert problem.test_set(jax.random.key(0), jnp.int32(0), 0).xs.shape[0] == 8
+    assert task.test_set(jax.random.key(0), jnp.int32(0), 0).xs.shape[0] == 8
     z = jnp.where(legal, 1.0, -1.0)
-    assert not problem.judge(z, example).wrong
-    assert problem.judge(following - 0.5, example).wrong  # one of two is not enough
+    assert not task.judge(z, example).wrong
+    assert task.judge(following - 0.5, example).wrong  # one of two is not enough
     after_the_end = jnp.where(example.scored[:, None], z, 0.0)
-    assert not problem.judge(after_the_end, example).wrong
+    assert not task.judge(after_the_end, example).wrong
     assert SYMBOLS[int(np.argmax(example.xs[0]))] == "B"
 
 
@@ -102,7 +97,7 @@ def test_cross_entropy_still_moves_an_output_that_squared_error_has_lost():
     np.testing.assert_allclose(by_nats, wanted, atol=1e-6)
     assert crossed.judge(lost, example).wrong == squared.judge(lost, example).wrong
     with pytest.raises(ValueError, match='"cross-entropy" is for reber, got order2'):
-        make_task(replace(PRESETS["tiny"][1], loss="cross-entropy"))
+        LongLag(replace(PRESETS["tiny"][1], loss="cross-entropy"))
 
 
 def test_two_sequences_end_as_they_began():
@@ -131,8 +126,8 @@ def test_experiment_2a_tests_both_sequences_and_2b_asks_for_the_last_symbol_alon
 
 
 def test_distractors_ask_once_after_the_end_symbol():
-    problem, gaps = Distractors(lag=5, symbols=7), []
-    for example in draw(problem):
+    task, gaps = Distractors(lag=5, symbols=7), []
+    for example in draw(task):
         inputs, at = np.argmax(example.xs, axis=-1), last(example)
         assert inputs[0] == 7 and inputs[at] == 8 and np.all(inputs[2:at] < 7)
         assert inputs[1] - 9 == np.argmax(example.targets[at])
@@ -185,13 +180,13 @@ def test_temporal_order_is_the_class(relevant):
     assert len(classes) == 2**relevant
 
 
-def test_the_problems_of_bai_2018():
+def test_the_tasks_of_bai_2018():
     for example in draw(BaiAdding(30), 20):
         values, marked = example.xs.T
         assert sorted(set(marked)) == [0, 1] and sum(marked) == 2
         np.testing.assert_allclose(example.targets[-1, 0], values @ marked, rtol=1e-5)
-    problem = BaiCopy(5)
-    for example in draw(problem, 5):
+    task = BaiCopy(5)
+    for example in draw(task, 5):
         symbols = example.xs[:10, 0]
         assert len(example.xs) == 25 and np.all((symbols >= 1) & (symbols <= 8))
         np.testing.assert_array_equal(example.xs[10:, 0], [0] * 4 + [9] * 11)
@@ -199,7 +194,7 @@ def test_the_problems_of_bai_2018():
         # Who knows all but the symbols is at chance: 10 ln 8 / (T + 20).
         z = jnp.log(jnp.where(jnp.arange(10) % 9 == 0, 1e-9, 1 / 8) * jnp.ones((25, 1)))
         blank = jnp.log(jax.nn.one_hot(0, 10) + 1e-9)
-        chance = problem.judge(z.at[:15].set(blank), jax.tree.map(jnp.asarray, example))
+        chance = task.judge(z.at[:15].set(blank), jax.tree.map(jnp.asarray, example))
         np.testing.assert_allclose(chance.loss, 10 * np.log(8) / 25, rtol=1e-4)
 
 
@@ -213,30 +208,30 @@ def test_a_sum_is_answered_linearly_and_noise_judged_by_the_published_bounds():
     assert not result.wrong
 
     for noisy, bound in [(False, 0.2), (True, 0.1)]:
-        problem = NoisySequences(20, 3, noisy_targets=noisy)
-        example = next(iter(draw(problem, 1)))
+        task = NoisySequences(20, 3, noisy_targets=noisy)
+        example = next(iter(draw(task, 1)))
         expected = example.targets[1][0, 0]
         inwards = 1 if expected < 0.5 else -1
         for off, wrong in [(bound - 0.01, False), (bound + 0.01, True)]:
             y = float(expected + inwards * off)
             z = jnp.full((22, 1), np.log(y / (1 - y)), jnp.float32)
-            result = problem.judge(z, jax.tree.map(jnp.asarray, example))
+            result = task.judge(z, jax.tree.map(jnp.asarray, example))
             assert bool(result.wrong) == wrong
             np.testing.assert_allclose(result.error, off, rtol=1e-3)
 
 
 def test_a_logistic_answer_is_judged_by_its_worst_output_where_it_is_scored():
-    problem = TemporalOrder(2)
-    example = next(iter(draw(problem, 1)))
+    task = TemporalOrder(2)
+    example = next(iter(draw(task, 1)))
     at, which = last(example), np.argmax(example.targets[0])
     y = np.full(4, 0.1)
     y[which] = 0.75
     z = jnp.zeros((110, 4)).at[at].set(jnp.asarray(np.log(y / (1 - y)), jnp.float32))
-    result = problem.judge(z, jax.tree.map(jnp.asarray, example))
+    result = task.judge(z, jax.tree.map(jnp.asarray, example))
     np.testing.assert_allclose(result.loss, 0.5 * (3 * 0.01 + 0.0625), rtol=1e-4)
     np.testing.assert_allclose(result.error, (0.3 + 0.25) / 4, rtol=1e-4)
     assert not result.wrong
-    assert problem.judge(z.at[at, which].set(0.8), example).wrong  # y = 0.69
+    assert task.judge(z.at[at, which].set(0.8), example).wrong  # y = 0.69
 
 
 # Criteria.
@@ -294,16 +289,15 @@ def test_a_test_allows_fewer_than_its_limit():
     ],
 )
 def test_networks_have_the_published_number_of_weights(name, published):
-    config = PRESETS[name][1]
-    problem, _ = make_problem(config)
-    params = jax.eval_shape(make_network(config, problem).init, jax.random.key(0))
+    problem = LongLag(PRESETS[name][1])
+    params, _ = jax.eval_shape(problem.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
 
 
 @pytest.mark.parametrize("gradient", ["full", "truncated"])
 def test_gradients_of_single_steps_add_up_to_that_of_the_sequence(gradient):
-    problem = EmbeddedReber(size=4, pairs=1)
-    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), problem.examples)
+    task = EmbeddedReber(size=4, pairs=1)
+    example = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), task.examples)
     cell = LSTM1997(7, 4, block_size=2, biases="gates", init_range=1.0, gradient=gradient)
     network = Network(cell, 7, bias=False, init_range=1.0)
     weights = network.init(jax.random.key(0))
@@ -312,7 +306,7 @@ def test_gradients_of_single_steps_add_up_to_that_of_the_sequence(gradient):
         moment, total = state
 
         def loss(z):
-            return problem.judge(z[None], jax.tree.map(lambda a: a[None], example)).loss
+            return task.judge(z[None], jax.tree.map(lambda a: a[None], example)).loss
 
         gradients, moment, z = realtime.gradient(network, weights, moment, example.xs, loss)
         return (moment, jax.tree.map(jnp.add, total, gradients)), z
@@ -320,7 +314,7 @@ def test_gradients_of_single_steps_add_up_to_that_of_the_sequence(gradient):
     start = realtime.beginning(network, weights), jax.tree.map(jnp.zeros_like, weights)
     (_, total), zs = jax.jit(lambda: jax.lax.scan(add, start, example))()
     of_sequence = jax.jit(
-        jax.grad(lambda weights: problem.judge(network(weights, example.xs), example).loss)
+        jax.grad(lambda weights: task.judge(network(weights, example.xs), example).loss)
     )(weights)
     np.testing.assert_allclose(zs, network(weights, example.xs), rtol=1e-4, atol=1e-6)
     for got, wanted in zip(
@@ -341,13 +335,12 @@ def test_weights_move_at_every_step_of_a_sequence():
         weight_decay=0.01,
         weight_decay_of="all",
     )
-    task = make_task(config)
-    problem, _ = make_problem(config)
-    network = make_network(config, problem)
-    weights = start = jax.tree.map(lambda a: jnp.asarray(a[0]), task.state.params.weights)
-    # The first string that is drawn, as the task draws it.
-    key = jax.random.fold_in(jax.random.fold_in(task.state.key, LEARN), 0)
-    example = problem.draw(jax.random.split(key, 1)[0], jnp.int32(0))
+    trials = make_trials(config)
+    state, problem = trials.init(0), trials.problem
+    weights = start = jax.tree.map(lambda a: jnp.array(a[0]), state.params)
+    # The first string that is drawn, as the trials draw it.
+    key = jax.random.fold_in(jax.random.fold_in(state.key, LEARN), 0)
+    example = problem.task.draw(jax.random.split(key, 1)[0], jnp.int32(0))
     steps = int(np.sum(example.scored))
     assert steps < len(example.scored)
 
@@ -356,16 +349,16 @@ def test_weights_move_at_every_step_of_a_sequence():
         def loss(z):
             return 0.5 * jnp.sum((jax.nn.sigmoid(z) - now.targets[0]) ** 2)
 
-        by, moment, _ = realtime.gradient(network, weights, moment, now.xs, loss)
+        by, moment, _ = realtime.gradient(problem.network, weights, moment, now.xs, loss)
         return jax.tree.map(lambda w, g: w - 0.5 * (g + 0.01 * w), weights, by), moment
 
-    moment = realtime.beginning(network, weights)
+    moment = realtime.beginning(problem.network, weights)
     for t in range(steps):
         now = jax.tree.map(lambda a, t=t: np.asarray(a)[t], example)
         weights, moment = learn(weights, moment, now)
-    after, _ = task.train_step(task.state, ())
+    after, _ = trials.step(state, trials.batch(0))
     for got, wanted, old in zip(
-        jax.tree.leaves(after.params.weights),
+        jax.tree.leaves(after.params),
         jax.tree.leaves(weights),
         jax.tree.leaves(start),
         strict=True,
@@ -373,31 +366,31 @@ def test_weights_move_at_every_step_of_a_sequence():
         np.testing.assert_allclose(got[0], wanted, rtol=1e-3, atol=1e-6)
         assert not np.allclose(wanted, old)
     with pytest.raises(ValueError, match="no transformer, got 2 and lstm1997"):
-        make_task(replace(config, batch_size=2))
+        make_trials(replace(config, batch_size=2))
     with pytest.raises(ValueError, match="no transformer, got 1 and transformer"):
-        make_task(replace(config, cell="transformer"))
+        make_trials(replace(config, cell="transformer"))
 
 
 @pytest.mark.parametrize("updates", ["step", "sequence"])
 def test_a_cell_is_added_after_so_many_updates(updates):
     tiny = replace(PRESETS["2a-sgd"][1], lag=5, trials=2, updates_per_step=2, cell_from=2)
-    task = make_task(replace(tiny, updates=updates))
+    trials = make_trials(replace(tiny, updates=updates))
 
     def moved(state):
         """Whether each part of the weights differs after the step: the cell, the row of
         W that reads it, and the rows that read the inputs."""
-        before = jax.tree.map(np.asarray, state.params.weights)
-        state, _ = task.train_step(state, ())
-        after = state.params.weights
+        before = jax.tree.map(np.array, state.params)
+        state, _ = trials.step(state, trials.batch(0))
+        after = state.params
         parts = ((w.cell.w_x, w.w[:, :1], w.w[:, 1:]) for w in (before, after))
         return state, [not np.array_equal(a, b) for a, b in zip(*parts, strict=True)]
 
-    state, without = moved(task.state)
+    state, without = moved(trials.init(0))
     assert without == [False, False, True]
     state, with_it = moved(state)
     assert with_it == [True, True, True]
     with pytest.raises(ValueError, match="no cell to add, got 2 updates"):
-        make_task(replace(tiny, updates="sequence", cell="transformer"))
+        make_trials(replace(tiny, updates="sequence", cell="transformer"))
 
 
 @pytest.mark.parametrize(
@@ -416,39 +409,36 @@ def test_a_cell_is_added_after_so_many_updates(updates):
 )
 def test_options_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        make_task(replace(PRESETS["tiny"][1], **changes))
+        make_trials(replace(PRESETS["tiny"][1], **changes))
 
 
 def test_a_learning_rate_falls_to_the_last_step_and_not_before():
     config = replace(PRESETS["tiny"][1], schedule="cosine", steps=4, updates_per_step=5)
     with jax.numpy_dtype_promotion("standard"):  # Optax's cosine needs it
-        task = make_task(config)
-        state, rates = task.state, []
-        for _ in range(4):
-            before = np.asarray(state.params.weights.w)
-            state, metrics = task.train_step(state, ())
+        trials = make_trials(config)
+        state, rates = trials.init(0), []
+        for step in range(4):
+            before = np.array(state.params.w)
+            state, metrics = trials.step(state, trials.batch(step))
             rates.append(float(metrics["learning_rate"]))
-            assert not np.array_equal(before, state.params.weights.w)
+            assert not np.array_equal(before, state.params.w)
     np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)))
 
 
 def test_a_large_test_set_is_answered_in_parts(monkeypatch):
     sizes = []
 
-    def spied(network, problem):
-        def examine(weights, examples):
+    class Spied(Trials):
+        def _examine(self, weights, examples):
             sizes.append(examples.scored.shape[1])
-            return make_examine(network, problem)(weights, examples)
+            return trials._examine(weights, examples)
 
-        return examine
-
-    monkeypatch.setattr("experiments.long_lag.task.make_examine", spied)
-    config = replace(PRESETS["tiny"][1], test_sequences=600)
-    task = make_task(config)
-    got = task.test(task.state.params)
+    trials = make_trials(replace(PRESETS["tiny"][1], test_sequences=600))
+    spied = Spied(trials.problem, trials.transform)
+    got = spied.evaluate(spied.init(0), "test")
     assert sizes == [256, 256, 88]
-    monkeypatch.setattr("experiments.long_lag.task.AT_ONCE", 600)
-    want = task.test(task.state.params)
+    monkeypatch.setattr("experiments.long_lag.trials.AT_ONCE", 600)
+    want = spied.evaluate(spied.init(0), "test")
     assert sizes[3:] == [600]
     assert got == pytest.approx(want, rel=1e-5)
 
@@ -457,13 +447,13 @@ def test_a_large_test_set_is_answered_in_parts(monkeypatch):
 def test_the_first_symbol_is_learned_over_a_short_lag(name):
     config = replace(PRESETS[name][1], lag=10, trials=3, updates_per_step=1000)
     with jax.numpy_dtype_promotion("standard"):  # Optax's Adam needs it
-        task = make_task(config)
-        state, _ = task.train_step(task.state, ())
-        before = task.evaluate(state.params)["solved"]
-        for _ in range(14):
-            state, _ = task.train_step(state, ())
+        trials = make_trials(config)
+        state, _ = trials.step(trials.init(0), trials.batch(0))
+        before = trials.evaluate(state, "valid")["solved"]
+        for step in range(1, 15):
+            state, _ = trials.step(state, trials.batch(step))
     assert before == 0
-    assert task.evaluate(state.params)["solved"] == 1
+    assert trials.evaluate(state, "valid")["solved"] == 1
 
 
 def run(monkeypatch, *arguments):
@@ -510,27 +500,34 @@ def test_a_transformer_looks_back_only_and_tells_places_apart():
             TransformerNetwork(3, 2, width, layers=1, heads=heads)
 
 
+def as_numbers(tree):
+    """A copy, since a step takes the memory of the state before."""
+    return jax.tree.map(np.array, tree)
+
+
+def with_needed(state, needed):
+    return state._replace(carry=state.carry._replace(needed=needed))
+
+
 def test_a_trial_that_met_the_criterion_rests_and_the_others_go_on():
-    task = make_task(PRESETS["tiny"][1])
-    needed = jnp.array([-1, 40, -1], jnp.int32)
-    state = task.state._replace(params=task.state.params._replace(needed=needed))
-    before = jax.tree.map(np.asarray, state.params.weights)
-    after, metrics = task.train_step(state, ())
+    trials = make_trials(PRESETS["tiny"][1])
+    state = with_needed(trials.init(0), jnp.array([-1, 40, -1], jnp.int32))
+    before = as_numbers(state.params)
+    after, metrics = trials.step(state, trials.batch(0))
     assert metrics["solved"] == pytest.approx(1 / 3)
     for old, new in zip(
-        jax.tree.leaves(before), jax.tree.leaves(after.params.weights), strict=True
+        jax.tree.leaves(before), jax.tree.leaves(after.params), strict=True
     ):
         np.testing.assert_array_equal(old[1], new[1])
         assert not np.array_equal(old[0], new[0]) and not np.array_equal(old[2], new[2])
-    figures = task.evaluate(after.params)
+    figures = trials.evaluate(after, "valid")
     assert figures["solved"] == pytest.approx(1 / 3) and figures["sequences"] == 40
 
-    rested = after._replace(params=after.params._replace(needed=jnp.full(3, 7, jnp.int32)))
-    at = int(rested.step)
-    before = jax.tree.map(np.asarray, rested.params)
-    after, _ = task.train_step(rested, ())
+    rested = with_needed(after, jnp.full(3, 7, jnp.int32))
+    at, before = int(rested.step), as_numbers((rested.params, rested.carry))
+    after, _ = trials.step(rested, trials.batch(at))
     assert int(after.step) == at + 1
-    jax.tree.map(np.testing.assert_array_equal, before, after.params)
+    jax.tree.map(np.testing.assert_array_equal, before, (after.params, after.carry))
 
 
 def test_the_truncated_gradient_is_that_of_the_paper():
