@@ -481,13 +481,13 @@ def test_the_loss_is_the_mean_over_sentences_and_l2_leaves_the_embedding_alone()
     (batch,) = problem.evaluation("train")
     assert batch.labels.shape == (16,) and batch.mask.any(0).sum() == 3
 
-    def gradient(problem):
+    def descended(problem):
         loss = jax.value_and_grad(lambda p: problem.loss(p, (), batch, None)[0])
         return jax.jit(loss)(params)
 
-    without, plain = gradient(problem)
+    without, plain = descended(problem)
     assert float(without) == pytest.approx(measured(problem, params)["loss"], abs=1e-6)
-    value, gradient = gradient(a_problem(short, l2=0.2)[0])
+    value, gradient = descended(a_problem(short, l2=0.2)[0])
     leaves = jax.tree.leaves_with_path(params)
     others = [leaf for path, leaf in leaves if "embedding" not in str(path)]
     assert len(others) == len(leaves) - 1
