@@ -157,6 +157,23 @@ class Cell(Recurrence[Params, Carry]):
         """Whether `recur` is `gate` after `mix`, which the `fused` strategy needs."""
         return type(self).recur is Cell.recur
 
+    @property
+    def linear(self) -> bool:
+        """Whether it has the form h' = a h + b, which the `associative` strategy needs: the
+        methods of `jaxrnn.LinearCell`."""
+        return False
+
+    @property
+    def chunks(self) -> bool:
+        """Whether it has `chunk`, which the `chunkwise` strategy needs."""
+        return type(self).chunk is not Cell.chunk
+
+    @property
+    def core(self) -> "Cell":
+        """The cell inside whose run over time is all the work: itself, unless it is a
+        wrapper that only changes the call (see `Wrapper.inner_call`)."""
+        return self
+
     def prepare(self, params: Params, xs: Array) -> tuple[Params, Any]:
         """What is done once, before the loop over xs `[T, ..., D]`.
 
@@ -198,6 +215,22 @@ class Cell(Recurrence[Params, Carry]):
     def recur(self, params: Params, carry: Carry, u: Any) -> tuple[Carry, Array]:
         """The part of the step that looks back."""
         return self.gate(params, carry, u, self.mix(params, carry))
+
+    def chunk(
+        self,
+        params: Params,
+        start: Carry,
+        carry: Carry,
+        us: Any,
+        mask: Array | None,
+        reset: Array | None,
+    ) -> tuple[Carry, Array]:
+        """`recur` for the steps of one block at once, to the last carry and all ys.
+
+        us `[L, ...]` are outputs of `project`. A masked step holds the carry, whatever
+        its y; the carry becomes `start` before a step that is reset.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no chunk")
 
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
         params, x = self.prepare(params, x)

@@ -26,7 +26,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, Composition, Recurrence, cast_like, widen
-from jaxrnn.unroll import STRATEGIES, unroll
+from jaxrnn.strategies.choose import STRATEGIES
+from jaxrnn.unroll import explain, unroll
 
 T, B = 6, 3
 LONG = 1000  # steps after which what adds up in bfloat16 has lost its way

@@ -6,6 +6,9 @@ from typing import Any
 from jax import Array
 
 from jaxrnn.cell import Cell
+from jaxrnn.linear import Affine
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.core import Outer
 
 
 class Wrapper(Cell[Any, Any]):
@@ -77,6 +80,29 @@ class Wrapper(Cell[Any, Any]):
         if self.splits:
             return super().recur(params, carry, u)
         return self.cell.recur(params.cell, carry, u)
+
+    # Those of a linear cell, for the wrappers that say they are `linear` as their cell is.
+
+    def affine(self, params: Any, u: Any) -> Affine:
+        return self._linear_cell.affine(params.cell, u)
+
+    def unpack(self, carry: Any) -> Array:
+        return self._linear_cell.unpack(carry)
+
+    def pack(self, h: Array, like: Any) -> Any:
+        return self._linear_cell.pack(h, like)
+
+    def read(self, params: Any, carry: Any, rest: Any) -> Array:
+        return self._linear_cell.read(params.cell, carry, rest)
+
+    @property
+    def _linear_cell(self) -> Any:
+        return self.cell
+
+    def inner_call(self, call: Call) -> tuple[Call, Outer]:
+        """For a wrapper whose `core` is its cell's: what its call comes to for the cell,
+        and its own (carry, ys) from the cell's."""
+        raise NotImplementedError(f"{type(self).__name__} defines no inner_call")
 
     def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
         return self.cell.gates(params.cell, carry, u, r)

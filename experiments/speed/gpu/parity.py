@@ -16,7 +16,7 @@ from jax import Array
 
 import jaxrnn
 from experiments.speed.gpu.measure import alone, brief, compile_all, distance, emit
-from jaxrnn.unroll import STRATEGIES
+from jaxrnn.strategies.choose import STRATEGIES
 
 T, B, D, H = 70, 5, 32, 48
 
