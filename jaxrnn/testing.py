@@ -544,8 +544,8 @@ def _weights(leaf: Array) -> Array:
 def _strategies(recurrence: Recurrence) -> list[Strategy | Literal["auto"]]:
     """What there is to compare with `Scan`: the strategies that serve every cell of the
     recurrence, and "auto" where it takes several."""
-    blocks = {Chunkwise(): Chunkwise(length=T // 2)}  # more than one of them
-    known = [blocks.get(strategy, strategy) for strategy in STRATEGIES.values()]
+    blocks = Chunkwise(length=T // 2)  # two of them
+    known = [blocks if s == Chunkwise() else s for s in STRATEGIES.values()]
     serving = [[s for s in known if _serves(s, cell)] for cell in _cells(recurrence)]
     common = [s for s in known if s != Scan() and all(s in those for those in serving)]
     return [*common, "auto"] if any(those != serving[0] for those in serving) else common

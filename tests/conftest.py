@@ -7,8 +7,9 @@ from importlib.metadata import version
 
 # Nearly all of the tests' time is compilation, of programs that run for microseconds. JAX
 # 0.10 has two ways to emit their loops, and the older one takes a third of the time.
-OLDER_LOOPS = " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0" + OLDER_LOOPS
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0" + (
+    " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
+)
 
 import jax
 import pytest

@@ -118,10 +118,15 @@ def held(recurrence):
             exported = export.export(run, platforms=[platform])(params, xs, flags, flags)
             got = export.deserialize(exported.serialize())
             assert got.platforms == (platform,)
-            loops.setdefault(platform, []).append(
-                got.mlir_module().count("stablehlo.while")
-            )
+            loops.setdefault(platform, []).append(loops_of(got))
     return loops
+
+
+def loops_of(exported):
+    """Those over time: JAX 0.12 writes a cumulative sum for a GPU as a loop too, which
+    XLA knows again."""
+    functions = exported.mlir_module().split("func.func")
+    return sum(f.count("stablehlo.while") for f in functions if "@chlo.scan" not in f[:40])
 
 
 def cells_of(recurrence):
@@ -162,7 +167,7 @@ def test_of_an_unknown_length_a_linear_recurrence_is_a_loop_everywhere():
     cell = MinGRU(3, 4)
     params = jax.eval_shape(cell.init, jax.random.key(0))
     run = export.export(over_time(cell), platforms=["cuda", "tpu"])
-    assert run(*shapes(cell, params)).mlir_module().count("stablehlo.while") == 1
+    assert loops_of(run(*shapes(cell, params))) == 1
     with pytest.raises(ValueError, match="takes no length that is still unknown"):
         export.export(over_time(cell, strategy="associative"))(*shapes(cell, params))
 

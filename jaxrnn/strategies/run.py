@@ -31,9 +31,10 @@ def run(
     """
 
     def by(strategy: Strategy) -> Callable[[Call], tuple[Any, Any]]:
-        if checkpoint_every is None:
+        every = checkpoint_every
+        if every is None:
             return strategy.over_time
-        return lambda call: in_segments(strategy.over_time, call, checkpoint_every)
+        return lambda call: in_segments(strategy.over_time, call, every)
 
     chosen = {name: choice.strategy for name, choice in choose(call, asked).items()}
     runs = {strategy: by(strategy) for strategy in dict.fromkeys(chosen.values())}
