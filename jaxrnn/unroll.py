@@ -11,12 +11,10 @@ from jax import Array
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across
 from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params, check_xs
 from jaxrnn.strategies.call import Call
-from jaxrnn.strategies.choose import Told, as_keeping, as_strategy
+from jaxrnn.strategies.choose import Named, Told, as_keeping, as_strategy
 from jaxrnn.strategies.run import run
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.strategy import Strategy
-
-Named = Literal["auto", "fused", "chunkwise", "associative", "scan"]
 
 
 @overload

@@ -52,7 +52,7 @@ def numbers(tree):
 
 
 def test_strategies_print_compare_and_hash_by_value():
-    assert repr(Chunkwise(length=np.int32(3))) == "Chunkwise(length=3)"
+    assert repr(Chunkwise(length=3)) == "Chunkwise(length=3)"
     assert Chunkwise() == Chunkwise(64) != Chunkwise(3)
     assert len({Scan(), Scan(), Fused(), Associative(), Chunkwise(), Chunkwise(64)}) == 4
 

@@ -8,16 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import (
-    Cell,
-    across,
-    cast_like,
-    check_numbers,
-    check_size,
-    exportable,
-    widen,
-)
+from jaxrnn.cell import Cell, across, cast_like, exportable, widen
 from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.constants import check_numbers, check_size
 from jaxrnn.strategies.select import select
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.linear import narrow
+from jaxrnn.cell import cast_like
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.core import core_call
 from jaxrnn.strategies.select import select
@@ -52,7 +52,7 @@ class Associative(Strategy):
             b = select(call.reset, a * cell.unpack(call.start) + b, b)
         h = compose(a, b, cell.unpack(call.carry), call.reset, call.reverse)
         carries = cell.pack(h, like=call.carry)
-        ys = cell.read(for_all_steps(call.params), narrow(carries, call.params), rest)
+        ys = cell.read(for_all_steps(call.params), cast_like(carries, call.start), rest)
         last = jax.tree.map(lambda h: h[0 if call.reverse else -1], carries)
         return outer(last, select(call.mask, ys, jnp.zeros_like(ys)))
 

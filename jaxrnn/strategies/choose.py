@@ -1,7 +1,7 @@
 """Which strategy runs a call on which platform, and why."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxrnn.strategies.associative import Associative
 from jaxrnn.strategies.call import Call
@@ -10,10 +10,12 @@ from jaxrnn.strategies.fused import Fused
 from jaxrnn.strategies.scan import Carries, Scan
 from jaxrnn.strategies.strategy import Strategy
 
+Named = Literal["auto", "fused", "chunkwise", "associative", "scan"]
+
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 # In the order of preference of "auto".
-STRATEGIES: dict[str, Strategy] = {
+STRATEGIES: dict[Named, Strategy] = {
     "fused": Fused(),
     "chunkwise": Chunkwise(),
     "associative": Associative(),

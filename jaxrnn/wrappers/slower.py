@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, check_size, exportable
+from jaxrnn.cell import Cell, exportable
+from jaxrnn.constants import check_size
 from jaxrnn.strategies.associative import compose
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.core import Outer

@@ -6,7 +6,7 @@ from typing import Any
 from jax import Array
 
 from jaxrnn.cell import Cell
-from jaxrnn.linear import Affine
+from jaxrnn.linear import LinearCell
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.core import Outer
 
@@ -81,23 +81,19 @@ class Wrapper(Cell[Any, Any]):
             return super().recur(params, carry, u)
         return self.cell.recur(params.cell, carry, u)
 
-    # Those of a linear cell, for the wrappers that say they are `linear` as their cell is.
+    # What a linear cell has, for a wrapper that says it is `linear`.
 
-    def affine(self, params: Any, u: Any) -> Affine:
-        return self._linear_cell.affine(params.cell, u)
+    def affine(self, params: Any, u: Any) -> Any:
+        return _linear(self.cell).affine(params.cell, u)
 
     def unpack(self, carry: Any) -> Array:
-        return self._linear_cell.unpack(carry)
+        return _linear(self.cell).unpack(carry)
 
     def pack(self, h: Array, like: Any) -> Any:
-        return self._linear_cell.pack(h, like)
+        return _linear(self.cell).pack(h, like)
 
     def read(self, params: Any, carry: Any, rest: Any) -> Array:
-        return self._linear_cell.read(params.cell, carry, rest)
-
-    @property
-    def _linear_cell(self) -> Any:
-        return self.cell
+        return _linear(self.cell).read(params.cell, carry, rest)
 
     def inner_call(self, call: Call) -> tuple[Call, Outer]:
         """For a wrapper whose `core` is its cell's: what its call comes to for the cell,
@@ -106,6 +102,11 @@ class Wrapper(Cell[Any, Any]):
 
     def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
         return self.cell.gates(params.cell, carry, u, r)
+
+
+def _linear(cell: Any) -> LinearCell:
+    """A `LinearCell`, or a wrapper that has its methods."""
+    return cell
 
 
 def cells_of(cell: Cell) -> Iterator[Cell]:
