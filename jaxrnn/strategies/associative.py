@@ -49,7 +49,7 @@ class Associative(Strategy):
         a = select(call.mask, a, jnp.ones_like(a))
         b = select(call.mask, b, jnp.zeros_like(b))
         if call.reset is not None:
-            b = select(call.reset, a * cell.unpack(call.start) + b, b)
+            b = select(call.reset, a * cell.unpack(call.start)[None] + b, b)
         h = compose(a, b, cell.unpack(call.carry), call.reset, call.reverse)
         carries = cell.pack(h, like=call.carry)
         ys = cell.read(for_all_steps(call.params), cast_like(carries, call.start), rest)

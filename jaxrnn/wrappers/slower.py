@@ -111,7 +111,7 @@ class Slower(Wrapper):
             new, y = moves, ys.astype(start.y.dtype)
             if call.reset is not None:
                 new = moves | call.reset
-                y = select(moves, y, select(call.reset, start.y + jnp.zeros_like(y), y))
+                y = select(moves, y, select(call.reset, jnp.broadcast_to(start.y, y.shape), y))
             y = compose(jnp.ones_like(y), y, call.carry.y, new, call.reverse)
             held = select(call.mask, y, jnp.zeros_like(y)).astype(ys.dtype)
             return SlowerCarry(carry, y[last], age), held
@@ -125,7 +125,7 @@ class Slower(Wrapper):
         valid = select(call.mask, valid, jnp.zeros_like(valid))
         added = valid
         if call.reset is not None:
-            added = select(call.reset, call.start.age + valid, valid)
+            added = select(call.reset, call.start.age[None] + valid, valid)
         added = added[..., None]
         counts = compose(
             jnp.ones_like(added), added, age[..., None], call.reset, call.reverse
