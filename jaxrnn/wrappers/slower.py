@@ -111,7 +111,8 @@ class Slower(Wrapper):
             new, y = moves, ys.astype(start.y.dtype)
             if call.reset is not None:
                 new = moves | call.reset
-                y = select(moves, y, select(call.reset, jnp.broadcast_to(start.y, y.shape), y))
+                begun = jnp.broadcast_to(start.y, y.shape)
+                y = select(moves, y, select(call.reset, begun, y))
             y = compose(jnp.ones_like(y), y, call.carry.y, new, call.reverse)
             held = select(call.mask, y, jnp.zeros_like(y)).astype(ys.dtype)
             return SlowerCarry(carry, y[last], age), held
