@@ -118,7 +118,7 @@ class ByHand(Strategy):
 
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"checkpoint_every": 3}])
 def test_a_strategy_of_ones_own_runs(options):
-    stack = Stack((GRU(3, 4), CELL.__class__(4, 4)))
+    stack = Stack((GRU(3, 4), LSTM(4, 4)))
     params = stack.init(jax.random.key(0))
     got = unroll(stack, params, XS, strategy=ByHand(), **options)
     chex.assert_trees_all_close(got, unroll(stack, params, XS, **options), atol=1e-5)
