@@ -6,7 +6,8 @@ import sys
 
 import jax
 
-# Nearly all of the tests' time is compilation, of programs that run for microseconds.
+# Nearly all of the tests' time is compilation, of programs that run for microseconds. JAX
+# 0.10 has two ways to emit their loops, and the older one takes a third of the time.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):  # later versions do not know it
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")

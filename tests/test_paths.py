@@ -8,8 +8,8 @@ import pytest
 
 from jaxrnn.training.paths import plainly_named, whole_path
 from jaxrnn.training.run.directory import RunDirectory
-from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.checkpoint import CheckpointStore
+from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.orbax_writer import OrbaxWriter
 from jaxrnn.training.store.saved_step import CheckpointError, read_step
 from jaxrnn.training.verify import verify

@@ -12,8 +12,8 @@ import pytest
 from arena import STEPS, Arena, Blow, command_after, result
 
 from experiments.language_model import evaluate, explain, plot, sample, train
-from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.run.metrics import read_metrics
+from jaxrnn.training.store.lock import RunLock
 
 
 @pytest.fixture(scope="module")
