@@ -77,7 +77,7 @@ class Arena:
             "data": self.text,
             "run_dir": run_dir,
             "steps": STEPS,
-            "hidden_size": 8,
+            "hidden_size": 4,
             "eval_every": 10,
             "checkpoint_every": 7,
             "log_every": 3,

@@ -72,7 +72,7 @@ def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(Path(__file__).parent / "fixtures" / "run_before_0_1", run_dir)
     before = moments.rows(run_dir)
-    done = arena.start(arena.options(run_dir, hidden_size=4))
+    done = arena.start(arena.options(run_dir))
     assert done.returncode == 0, done.stderr
     assert "going on from step 12 of " in done.stdout
     assert result(run_dir)["step"] == STEPS
@@ -88,7 +88,7 @@ def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
         ({"dropout": 0.2}, "dropout was 0.1 and is now 0.2"),
         ({"seed": 1}, "seed was 0 and is now 1 (for a new run: another --run-dir; to go"),
         ({"hidden_size": 9}, "that one cannot go on so, its checkpoint does not fit: "),
-        ({"batch_size": 4}, "was saved as float32[8, 8] and float32[4, 8] is wanted)"),
+        ({"batch_size": 4}, "was saved as float32[8, 4] and float32[4, 4] is wanted)"),
         ({"cell": "gru"}, "cannot go on so"),
         ({"optimiser": "sgd"}, "checkpoint does not fit: it lacks opt_state/"),
         ({"eval_batches": 2}, "eval_batches was None and is now 2"),
@@ -250,7 +250,7 @@ def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, 
     letters = re.findall(r'title="-?[0-9.]+">(.*?)</span>', page.read_text())
     assert len(letters) == 8 and letters[:4] == list("the ")
     for option, number, reason in (
-        ("--unit", 8, "unit must lie in [0, 8), got 8"),
+        ("--unit", 4, "unit must lie in [0, 4), got 4"),
         ("--layer", 1, "layer must lie in [0, 1), got 1"),
     ):
         code, _, error = call(explain.main, run_dir, "the", option, number)
