@@ -1,11 +1,13 @@
 """Several processes: what one decides, all are told, and none waits for one that failed."""
 
+import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from test_checkpoint import run_python
+from test_trainer import ROWS
 
 from jaxrnn.training.store.checkpoint import CheckpointStore
 
@@ -97,3 +99,56 @@ def test_what_one_process_decides_all_are_told(tmp_path, address):
             for n in (0, 1)
         ]
         assert all(each.result().endswith("agreed\n") for each in ended)
+
+
+ROWS_OF_EACH = """
+import json, sys
+import jax
+address, index = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(index))
+import numpy as np, optax
+from test_trainer import Weighed
+from jaxrnn.training.mesh import place
+from jaxrnn.training.store.digest import digest_tree
+from jaxrnn.training.trainer import Trainer
+
+asked = []
+
+class Asked(Weighed):
+    def batch(self, step, rows):
+        asked.append(rows.tolist())
+        return super().batch(step, rows)
+
+class Whole(Trainer):
+    def batch(self, step):
+        batch = self.problem.batch(step, np.arange(self.problem.rows))
+        return place(batch, self.problem.batch_spec, self.mesh)
+
+class Short(Weighed):
+    def batch(self, step, rows):
+        return super().batch(step, rows[1:])
+
+ends = []
+for trainer in (kind(Asked(), optax.adam(0.1)) for kind in (Trainer, Whole)):
+    state = trainer.init(0)
+    for step in range(3):
+        state, _ = trainer.step(state, trainer.batch(step))
+    ends.append(digest_tree(state))
+try:
+    Trainer(Short(), optax.adam(0.1)).batch(0)
+except ValueError as error:
+    print(json.dumps([asked, ends, str(error)]), flush=True)
+"""
+
+
+def test_each_process_is_asked_for_its_rows_and_learns_as_from_whole_batches(address):
+    with ThreadPoolExecutor(2) as both:
+        ended = [both.submit(run_python, ROWS_OF_EACH, address, index) for index in (0, 1)]
+    # Before the last line a library may tell of its connections.
+    told = [json.loads(each.result().splitlines()[-1]) for each in ended]
+    (first, ends, error), (second, others, _) = told
+    everything = [list(range(ROWS))] * 3
+    assert first == [[0, 1, 2, 3]] * 3 + everything
+    assert second == [[4, 5, 6, 7]] * 3 + everything
+    assert ends == others and len(set(ends)) == 1
+    assert "asked for 4 of 8 rows and gave an array of [5, 3, 2]" in error

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import shutil
 import signal
-from pathlib import Path
 
 import arena as moments
 import pytest
@@ -64,19 +62,6 @@ def test_a_finished_run_started_again_stays_as_it_is(arena, finished):
     for name in before[0].keys() - timeless:
         assert result(run_dir)[name] == before[0][name]
     assert (run_dir / "metrics.jsonl").read_bytes() == before[1]
-
-
-def test_a_run_of_an_older_version_goes_on(arena, tmp_path):
-    # Made before TrainState counted skipped steps, as test_runs.py did at 9ae7f18:
-    # stopped by SIGTERM at step 12 of 30.
-    run_dir = tmp_path / "run"
-    shutil.copytree(Path(__file__).parent / "fixtures" / "run_before_0_1", run_dir)
-    before = moments.rows(run_dir)
-    done = arena.start(arena.options(run_dir))
-    assert done.returncode == 0, done.stderr
-    assert "going on from step 12 of " in done.stdout
-    assert result(run_dir)["step"] == STEPS
-    assert moments.rows(run_dir).startswith(before)
 
 
 # In this process, where nothing has to be imported anew.

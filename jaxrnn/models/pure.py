@@ -28,4 +28,5 @@ class Pure(Generic[Model]):
         return nnx.split(self._make(key))[1]
 
     def __call__(self, params: Any) -> Model:
-        return nnx.merge(self._graph, params)
+        # A copy of the variables, or what is done to the model is done to `params`.
+        return nnx.merge(self._graph, params, copy=True)

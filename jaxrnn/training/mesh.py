@@ -60,7 +60,7 @@ def rows_here(rows: int, mesh: Mesh) -> np.ndarray:
 
 def place_rows(tree: Any, rows: np.ndarray, total: int, spec: Spec, mesh: Mesh) -> Any:
     """A batch of `total` rows on the devices of all processes, each of which gives the
-    rows numbered `rows`.
+    rows numbered `rows`, and whole what all rows share.
 
     Raises ValueError for an array of another number of rows.
     """
@@ -69,6 +69,8 @@ def place_rows(tree: Any, rows: np.ndarray, total: int, spec: Spec, mesh: Mesh) 
 
     def put(leaf: Any) -> jax.Array:
         sharding = NamedSharding(mesh, spec(leaf))
+        if DATA not in tuple(sharding.spec):
+            return distribute(leaf, sharding)
         axis = tuple(sharding.spec).index(DATA)
         if leaf.shape[axis] != len(rows):
             raise ValueError(
