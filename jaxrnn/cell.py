@@ -14,8 +14,6 @@ The axis legend of the whole package: `T` time, `D` input features, `H` hidden u
 """
 
 import abc
-import math
-import operator
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.constants import check_size
 from jaxrnn.entry import CHECKED, checked
 
 Params = TypeVar("Params")
@@ -157,6 +156,23 @@ class Cell(Recurrence[Params, Carry]):
         """Whether `recur` is `gate` after `mix`, which the `fused` strategy needs."""
         return type(self).recur is Cell.recur
 
+    @property
+    def linear(self) -> bool:
+        """Whether it has the form h' = a h + b, which the `associative` strategy needs: the
+        methods of `jaxrnn.LinearCell`."""
+        return False
+
+    @property
+    def chunks(self) -> bool:
+        """Whether it has `chunk`, which the `chunkwise` strategy needs."""
+        return type(self).chunk is not Cell.chunk
+
+    @property
+    def core(self) -> "Cell":
+        """The cell inside whose run over time is all the work: itself, unless it is a
+        wrapper that only changes the call (see `Wrapper.inner_call`)."""
+        return self
+
     def prepare(self, params: Params, xs: Array) -> tuple[Params, Any]:
         """What is done once, before the loop over xs `[T, ..., D]`.
 
@@ -199,58 +215,25 @@ class Cell(Recurrence[Params, Carry]):
         """The part of the step that looks back."""
         return self.gate(params, carry, u, self.mix(params, carry))
 
+    def chunk(
+        self,
+        params: Params,
+        start: Carry,
+        carry: Carry,
+        us: Any,
+        mask: Array | None,
+        reset: Array | None,
+    ) -> tuple[Carry, Array]:
+        """`recur` for the steps of one block at once, to the last carry and all ys.
+
+        us `[L, ...]` are outputs of `project`. A masked step holds the carry, whatever
+        its y; the carry becomes `start` before a step that is reset.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no chunk")
+
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
         params, x = self.prepare(params, x)
         return self.recur(params, carry, self.project(params, x))
-
-
-def check_size(cell: Cell, name: str) -> None:
-    """Makes the field `name`, an integer of any type, a plain int.
-
-    Raises ValueError if it is none, or below 1.
-    """
-    given = getattr(cell, name)
-    try:
-        size = 0 if isinstance(given, bool) else operator.index(given)
-    except TypeError:
-        size = 0
-    if size < 1:
-        raise ValueError(f"{type(cell).__name__} needs {name} of 1 or more, got {given!r}")
-    if size is not given:  # a plain int prints, compares and is saved as JSON
-        object.__setattr__(cell, name, size)
-
-
-def check_number(recurrence: Recurrence, name: str, above: float = -math.inf) -> None:
-    """Makes the field `name`, a number of any type, a plain float.
-
-    Raises ValueError if it is none, not finite or not above `above`.
-    """
-    number = plain_number(recurrence, name, getattr(recurrence, name), above)
-    object.__setattr__(recurrence, name, number)
-
-
-def check_numbers(recurrence: Recurrence, name: str) -> None:
-    """`check_number` of a field that may be one number or several."""
-    given = getattr(recurrence, name)
-    if isinstance(given, tuple | list) or getattr(given, "ndim", 0) == 1:
-        numbers = tuple(plain_number(recurrence, name, number) for number in given)
-        object.__setattr__(recurrence, name, numbers)
-    else:
-        check_number(recurrence, name)
-
-
-def plain_number(
-    recurrence: Recurrence, name: str, given: Any, above: float = -math.inf
-) -> float:
-    """`given` as a float, which prints, compares and is saved as JSON."""
-    try:
-        if not isinstance(given, str | bool) and math.isfinite(given) and given > above:
-            return float(given)
-    except TypeError:
-        pass
-    bound = "" if above == -math.inf else f" above {above:g}"
-    owner = type(recurrence).__name__
-    raise ValueError(f"{owner} needs a finite number{bound} for {name}, got {given!r}")
 
 
 def cast_like(tree: Any, like: Any) -> Any:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Composition, Recurrence, Run, across, check_number, exportable
+from jaxrnn.cell import Composition, Recurrence, Run, across, exportable
 from jaxrnn.cells.activations import sigmoid
 from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.constants import check_number
 from jaxrnn.strategies.step import for_all_steps
 
 

@@ -12,6 +12,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Recurrence
+from jaxrnn.strategies.choose import Named
+from jaxrnn.strategies.strategy import Strategy
 from jaxrnn.unroll import unroll
 
 
@@ -149,13 +151,13 @@ class RNN(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         time_major: bool = True,
         reverse: bool = False,
-        strategy: str = "auto",
+        strategy: Named | Strategy = "auto",
         checkpoint_every: int | None = None,
     ):
         self.recurrence = recurrence
         self.time_major = time_major
         self.reverse = reverse
-        self.strategy = strategy
+        self.strategy: Named | Strategy = strategy
         self.checkpoint_every = checkpoint_every
         self.params = _as_variables(recurrence.init(rngs.params(), dtype))
 

@@ -30,9 +30,17 @@ class LinearCell(Cell[Params, Carry]):
     bfloat16; the carry between calls and y have the dtype of the parameters.
     """
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     @abc.abstractmethod
     def project(self, params: Params, x: Array) -> Affine:
         """x `[..., D]` to a, b `[..., N]` and what else `read` takes."""
+
+    def affine(self, params: Params, u: Affine) -> Affine:
+        """a, b and rest of the steps that `project` gave u of; a wrapper changes them."""
+        return u
 
     @abc.abstractmethod
     def unpack(self, carry: Carry) -> Array:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial, wraps
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, Composition, Recurrence, cast_like, widen
-from jaxrnn.unroll import STRATEGIES, unroll
+from jaxrnn.strategies import Chunkwise, Scan, Strategy
+from jaxrnn.strategies.choose import STRATEGIES
+from jaxrnn.unroll import explain, unroll
 
 T, B = 6, 3
 LONG = 1000  # steps after which what adds up in bfloat16 has lost its way
@@ -283,6 +285,7 @@ def masks_resets_and_reverse_are_a_loop_over_rows(recurrence: Recurrence) -> Non
 def all_strategies_agree(recurrence: Recurrence) -> None:
     """likely `gate` or `mix` depends on more than its arguments, or has a derivative of
     its own"""
+    strategies = _strategies(recurrence)
     with jax.enable_x64(True):
         params, carry, xs = example(recurrence, dtype=jnp.float64)
         for mask, reset, reverse in COMBINATIONS:
@@ -291,13 +294,13 @@ def all_strategies_agree(recurrence: Recurrence) -> None:
             # twice and not eight times; once it runs without any as well.
             valid = np.ones_like(MASK) if mask is None else mask
             begins = np.zeros_like(RESET) if reset is None else reset
-            ways = [(name, None, valid, begins) for name in _strategies(recurrence)]
+            ways = [(strategy, None, valid, begins) for strategy in strategies]
             if mask is None and reset is None and not reverse:
-                ways += [(name, None, None, None) for name in _strategies(recurrence)]
+                ways += [(strategy, None, None, None) for strategy in strategies]
             if mask is not None and reset is not None:
                 ways += [("auto", 4, mask, reset)]
             want = _value_and_gradients(
-                recurrence, "scan", None, reverse, inputs, valid, begins
+                recurrence, Scan(), None, reverse, inputs, valid, begins
             )
             for strategy, every, *flags in ways:
                 got = _value_and_gradients(
@@ -467,7 +470,7 @@ def _step(recurrence: Recurrence, params: Any, carry: Any, x: Array) -> Any:
 @partial(_quick, static_argnums=(0, 1, 2, 3))
 def _value_and_gradients(
     recurrence: Recurrence,
-    strategy: str,
+    strategy: Strategy | Literal["auto"],
     checkpoint_every: int | None,
     reverse: bool,
     inputs: Example,
@@ -538,17 +541,22 @@ def _weights(leaf: Array) -> Array:
     return jnp.asarray(weights[0], leaf.dtype)
 
 
-def _strategies(recurrence: Recurrence) -> list[str]:
-    """What there is to compare with "scan": the strategies that serve every cell of the
+def _strategies(recurrence: Recurrence) -> list[Strategy | Literal["auto"]]:
+    """What there is to compare with `Scan`: the strategies that serve every cell of the
     recurrence, and "auto" where it takes several."""
-    serving = [
-        {name for name, strategy in STRATEGIES.items() if strategy.refusal(cell) is None}
-        for cell in _cells(recurrence)
-    ]
-    names = set.intersection(*serving) - {"scan"}
-    if any(other != serving[0] for other in serving):
-        names.add("auto")
-    return sorted(names)
+    blocks = Chunkwise(length=T // 2)  # two of them
+    known = [blocks if s == Chunkwise() else s for s in STRATEGIES.values()]
+    serving = [[s for s in known if _serves(s, cell)] for cell in _cells(recurrence)]
+    common = [s for s in known if s != Scan() and all(s in those for those in serving)]
+    return [*common, "auto"] if any(those != serving[0] for those in serving) else common
+
+
+def _serves(strategy: Strategy, cell: Cell) -> bool:
+    try:
+        explain(cell, strategy=strategy)
+    except ValueError:
+        return False
+    return True
 
 
 def _cells(recurrence: Recurrence) -> Iterator[Cell]:

@@ -347,7 +347,7 @@ class Faults:
         )
 
     def bad_numbers(self, *policies: str) -> Outcome:
-        """Poisoned batches, undisturbed and then killed and stopped; then no policy helps."""
+        """Poisoned batches, undisturbed and then killed and stopped; then what stops."""
         poison = (5, 6, 16)
         passed_over = {"skip": [5, 6, 16], "rollback": [1, 2, 3, 4, 5, 6, 15, 16]}
         for policy in policies:

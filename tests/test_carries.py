@@ -17,9 +17,11 @@ from jaxrnn import (
     Residual,
     Slower,
     Stack,
+    explain,
     unroll,
 )
 from jaxrnn.cells.elman import ElmanCarry, ElmanParams
+from jaxrnn.strategies import Chunkwise
 
 T, B = 4, 2
 MASK = np.array([[1, 1], [1, 0], [0, 1], [1, 0]], bool)
@@ -100,15 +102,36 @@ def assert_start_replaces_initial(recurrence, params, start):
     chex.assert_trees_all_close(got, unroll(recurrence, params, XS[:1], start), atol=1e-6)
 
 
-def test_what_does_not_go_together_is_refused():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_carries_of_recomputed_segments_are_the_same(reverse):
+    cell = Slower(LearnedStart(GRU(3, 3)), 2)
+    params = cell.init(jax.random.key(0))
+
+    def gradients(every):
+        def loss(params):
+            options = {"mask": MASK, "reset": RESET, "reverse": reverse}
+            results = unroll(
+                cell, params, XS, checkpoint_every=every, return_carries=True, **options
+            )
+            return jnp.sum(results[2].y ** 2) + jnp.sum(results[1]), results
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    chex.assert_trees_all_close(gradients(3), gradients(None), atol=1e-6)
+
+
+def test_a_strategy_that_keeps_no_carries_is_refused():
     cell = MLSTM(3, 4)
     params = cell.init(jax.random.key(0))
-    start = cell.initial_carry(params, (B,))
     with pytest.raises(ValueError, match="'chunkwise' keeps no carries: take 'scan'"):
         unroll(cell, params, XS, strategy="chunkwise", return_carries=True)
-    with pytest.raises(ValueError, match="checkpoint_every=2 one in so many"):
-        unroll(cell, params, XS, checkpoint_every=2, return_carries=True)
-    with pytest.raises(ValueError, match="'chunkwise' resets to the initial carry"):
-        unroll(cell, params, XS, strategy="chunkwise", start=start)
+    with pytest.raises(ValueError, match="'chunkwise' keeps no carries"):
+        explain(cell, params, XS, strategy=Chunkwise(), return_carries=True)
+    assert explain(cell, params, XS, return_carries=True).startswith("MLSTM: Carries()")
+
+
+def test_a_start_of_another_shape_is_refused():
+    cell = MLSTM(3, 4)
+    params = cell.init(jax.random.key(0))
     with pytest.raises(ValueError, match="^carry.* must be .* got "):
         unroll(cell, params, XS, start=cell.initial_carry(params))

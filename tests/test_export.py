@@ -10,7 +10,22 @@ from jax import export
 from recurrences import RECURRENCES
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, MLSTM, RGLRU, Bidirectional, MinGRU, Stack, Zoneout, unroll
+from jaxrnn import (
+    GRU,
+    LRU,
+    LSTM,
+    MLSTM,
+    Bidirectional,
+    Carousel,
+    Cell,
+    LearnedStart,
+    MinGRU,
+    MinLSTM,
+    Slower,
+    Stack,
+    Zoneout,
+    unroll,
+)
 from jaxrnn.models import attention, transformer, translator
 
 pytest.importorskip("flatbuffers")  # what an export is written with
@@ -82,11 +97,79 @@ def test_params_with_noise_are_read_back():
     chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4), RGLRU(3, 3)])
-def test_accelerators_are_lowered_for_without_one(cell):
+def held(recurrence):
+    """The loops over time that the exports of a forward pass and its gradient hold."""
+    params = jax.eval_shape(recurrence.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((T, B, recurrence.input_size), jnp.float32)
+    flags = jax.ShapeDtypeStruct((T, B), bool)
+
+    def forward(params, xs, mask, reset):
+        return unroll(recurrence, params, xs, mask=mask, reset=reset)
+
+    def gradient(params, *arrays):
+        def loss(params):
+            return jnp.sum(forward(params, *arrays)[1])
+
+        return jax.grad(loss, allow_int=True)(params)
+
+    loops = {}
+    for run in map(jax.jit, (forward, gradient)):
+        for platform in ("cpu", "cuda", "tpu"):
+            exported = export.export(run, platforms=[platform])(params, xs, flags, flags)
+            got = export.deserialize(exported.serialize())
+            assert got.platforms == (platform,)
+            loops.setdefault(platform, []).append(loops_of(got))
+    return loops
+
+
+def loops_of(exported):
+    """Those over time: JAX 0.12 writes a cumulative sum for a GPU as a loop too, which
+    XLA knows again."""
+    functions = exported.mlir_module().split("func.func")
+    return sum(f.count("stablehlo.while") for f in functions if "@chlo.scan" not in f[:40])
+
+
+def cells_of(recurrence):
+    if isinstance(recurrence, Cell):
+        return [recurrence]
+    return [cell for part in recurrence.parts for cell in cells_of(part)]
+
+
+WRAPPED = [LearnedStart(MinLSTM(3, 4)), Slower(LRU(3, 4), 2), Zoneout(MinGRU(3, 4), 0.2)]
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES + WRAPPED, ids=repr)
+def test_an_export_holds_the_strategy_of_the_platform_it_is_for(recurrence):
+    loops = held(recurrence)
+    # Linear recurrences are in parallel on accelerators, MLSTM everywhere.
+    cells = [cell.core for cell in cells_of(recurrence)]
+    elsewhere = sum(not cell.linear and not cell.chunks for cell in cells)
+    on_cpu = sum(not cell.chunks for cell in cells)
+    assert loops["cpu"][0] == on_cpu
+    assert loops["cuda"][0] == loops["tpu"][0] == elsewhere
+    # A carousel's carry is a sum: its way back needs no loop forth.
+    back = 1 if any(isinstance(cell, Carousel) for cell in cells) else 2
+    assert loops["cpu"][1] == back * on_cpu
+    assert loops["cuda"][1] == loops["tpu"][1] == back * elsewhere
+
+
+@pytest.mark.parametrize("cell", [MLSTM(3, 4), MinGRU(3, 4)], ids=repr)
+def test_one_export_for_several_platforms_serves_each(cell):
+    params = jax.jit(cell.init)(jax.random.key(0))
+    run, given = over_time(cell), numbers(cell, params)
+    exported = export.export(run, platforms=["cpu", "cuda", "tpu"])(*given)
+    got = export.deserialize(exported.serialize())
+    if jax.default_backend() == "cpu":
+        chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-6)
+
+
+def test_of_an_unknown_length_a_linear_recurrence_is_a_loop_everywhere():
+    cell = MinGRU(3, 4)
     params = jax.eval_shape(cell.init, jax.random.key(0))
     run = export.export(over_time(cell), platforms=["cuda", "tpu"])
-    run(*shapes(cell, params)).serialize()
+    assert loops_of(run(*shapes(cell, params))) == 1
+    with pytest.raises(ValueError, match="takes no length that is still unknown"):
+        export.export(over_time(cell, strategy="associative"))(*shapes(cell, params))
 
 
 def test_a_step_of_any_batch_is_read_back():

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up: each may import those before it, and itself.
 ROOMS = [
     "extras",
+    "constants",
     "entry",
     "cell",
     "linear",

@@ -23,7 +23,7 @@ from jaxrnn import (
 )
 from jaxrnn.cells.minrnn import MinGRUParams
 from jaxrnn.cells.rglru import clipped_sqrt
-from jaxrnn.strategies import chunkwise
+from jaxrnn.strategies import Chunkwise
 
 CELLS = {
     "MinGRU": MinGRU(3, 4),
@@ -181,7 +181,7 @@ def test_in_parallel_equals_scan_over_4096_steps_with_masks_and_resets(cell):
 @every_cell
 def test_in_parallel_equals_scan_backwards_in_recomputed_pieces(cell):
     # Pieces of one block of the chunkwise strategy and a rest, and a shorter last piece.
-    every = chunkwise.LENGTH + 3
+    every = Chunkwise().length + 3
     length = every + 4
     random = np.random.default_rng(4)
     params = noisy_params(cell)
@@ -330,9 +330,11 @@ def test_mlstm_output_does_not_depend_on_the_units_of_its_carry():
 
 
 def test_auto_takes_blocks_for_mlstm_and_on_a_cpu_the_loop_for_the_others():
-    assert explain(CELLS["MLSTM"]).startswith("MLSTM: chunkwise")
-    if jax.default_backend() == "cpu":
-        assert explain(CELLS["LRU"]).startswith("LRU: scan")
+    assert explain(CELLS["MLSTM"]).startswith("MLSTM: chunkwise, because")
+    on_cpu, elsewhere = explain(CELLS["LRU"]).splitlines()
+    assert on_cpu.startswith("LRU on cpu: scan, because")
+    assert "associative would serve it too (on a CPU one loop" in on_cpu
+    assert elsewhere.startswith("LRU on gpu and tpu: associative, because")
 
 
 @pytest.mark.parametrize(

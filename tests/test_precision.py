@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from jaxrnn import (
     GRU,
+    LRU,
     LSTM,
     LayerNormLSTM,
     MinGRU,
@@ -221,6 +223,28 @@ def test_a_precision_is_named_by_strings():
 def test_a_dtype_that_is_not_floating_is_refused(dtype):
     with pytest.raises(ValueError, match=f"floating dtype for products, got '{dtype}'"):
         Precision(LSTM(D, H), dtype)
+
+
+@pytest.mark.parametrize(
+    "products, carry, parameters",
+    [
+        ("bfloat16", None, "float32"),
+        (None, "float32", "bfloat16"),
+        (None, "float64", "float32"),
+    ],
+)
+@pytest.mark.parametrize("inner", [MinGRU(D, 4), LRU(D, 4, state_size=3)], ids=repr)
+def test_a_linear_cell_stays_linear(inner, products, carry, parameters):
+    with jax.enable_x64(True):
+        cell = Precision(inner, products, carry)
+        params = cell.init(jax.random.key(0), parameters)
+        last, ys = unroll(cell, params, inputs(), strategy="scan")
+        in_parallel = unroll(cell, params, inputs(), strategy="associative")
+        dtype = jnp.dtype(carry or parameters)
+        assert {leaf.dtype for leaf in jax.tree.leaves((last, ys))} == {dtype}
+        chex.assert_trees_all_close(in_parallel, (last, ys), atol=1e-5)
+        want = unroll(inner, params, inputs(parameters))[1]
+        chex.assert_trees_all_close(ys.astype(float), want.astype(float), atol=0.05)
 
 
 def test_a_cell_whose_products_are_not_apart_is_refused():

@@ -19,6 +19,7 @@ from flax import linen
 
 import jaxrnn
 from experiments.speed.rivals import compare, show
+from jaxrnn.strategies.choose import Named
 from jaxrnn.training.run import terminal
 
 
@@ -37,7 +38,7 @@ class Options:
 Program = Callable[[], object]
 
 
-def ours(options: Options, strategy: str, xs: np.ndarray, weight: np.ndarray) -> Program:
+def ours(options: Options, strategy: Named, xs: np.ndarray, weight: np.ndarray) -> Program:
     kind = {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU}[options.cell]
     cell = kind(options.D, options.H)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -44,11 +45,8 @@ def squash(z: Array, *functions: str) -> tuple[Array, ...]:
     n activations of n slices, XLA computes the transcendentals several times over.
     """
     size = z.shape[-1] // len(functions)
-    slope = jnp.repeat(
-        jnp.array([0.5 if f == "sigmoid" else 1.0 for f in functions], z.dtype),
-        size,
-        total_repeat_length=z.shape[-1],
-    )
-    slope = jax.lax.broadcast_to_rank(slope, z.ndim)
+    # A constant of NumPy: `jnp.repeat` would be a scatter and a sum in the loop's body.
+    slopes = np.repeat([0.5 if f == "sigmoid" else 1.0 for f in functions], size)
+    slope = jax.lax.broadcast_to_rank(jnp.asarray(slopes, z.dtype), z.ndim)
     squashed = slope * jnp.tanh(slope * z) + (1 - slope)
     return tuple(jnp.split(squashed, len(functions), axis=-1))

@@ -8,17 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import (
-    Cell,
-    across,
-    check_number,
-    check_numbers,
-    check_size,
-    exportable,
-    zeros,
-)
+from jaxrnn.cell import Cell, across, exportable, zeros
 from jaxrnn.cells.activations import ACTIVATIONS, check_activation, sigmoid
 from jaxrnn.cells.initial import uniform
+from jaxrnn.constants import check_number, check_numbers, check_size
 
 
 @exportable

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, check_number, exportable, widen
+from jaxrnn.cell import across, exportable, widen
 from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.constants import check_number
 from jaxrnn.linear import Affine, RealLinearCell
 
 

@@ -8,16 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import (
-    Cell,
-    across,
-    cast_like,
-    check_numbers,
-    check_size,
-    exportable,
-    widen,
-)
+from jaxrnn.cell import Cell, across, cast_like, exportable, widen
 from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.constants import check_numbers, check_size
 from jaxrnn.strategies.select import select
 
 
@@ -140,6 +133,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
     def chunk(
         self,
         params: MLSTMParams,
+        start: MLSTMCarry,
         carry: MLSTMCarry,
         us: MLSTMInput,
         mask: Array | None,
@@ -148,32 +142,37 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         """`recur` for L steps at once: attention with decaying weights.
 
         y_t takes v_s with the weight (q_t k_s) exp(i_s) f_{s+1} ... f_t, over all s <= t
-        since the last reset, and what the carry holds with f_1 ... f_t before the first.
+        since the last reset r, and what the start holds with f_r ... f_t; before the
+        first reset what the carry holds, with f_1 ... f_t.
         """
-        m, c, n = _contain(widen(carry.m), widen(carry.c), widen(carry.n))
+        m, memory = _one_memory(carry)
         log_i, log_f, k, v = _contain(us.log_i, us.log_f, us.k, us.v)
         log_i = select(mask, log_i, jnp.full_like(log_i, -jnp.inf))
         log_f = select(mask, log_f, jnp.zeros_like(log_f))
         # Time before the features: heads are one more batch axis of every product.
         q, k, v = (jnp.moveaxis(a, 0, -2) for a in (us.q, k, v))
-        # What may raise m: an input, or the m = 0 that a reset starts from.
-        peak = log_i if reset is None else select(reset, jnp.maximum(log_i, log_f), log_i)
-        log_i, log_f, peak = (jnp.moveaxis(a, 0, -1) for a in (log_i, log_f, peak))
-
-        steps = jnp.arange(len(us.q))
-        seen = steps[:, None] >= steps[None]  # [t, s]: does y_t see the input of s?
-        held = jnp.ones_like(steps, bool)  # [t]: does y_t see the carry?
-        if reset is not None:
-            segment = jnp.moveaxis(jnp.cumsum(reset, axis=0), 0, -1)[..., None, :]
-            same = segment[..., :, None] == segment[..., None, :]
-            seen = across(seen, same) & same
-            held = segment == 0
+        log_i, log_f = (jnp.moveaxis(a, 0, -1) for a in (log_i, log_f))
 
         total = jnp.cumsum(log_f, axis=-1)
-        decay = total[..., :, None] - total[..., None, :]
-        seen = across(seen, decay)
-        kept = jnp.where(across(held, total), total + m[..., None], -jnp.inf)
-        raised = jnp.where(seen, decay + peak[..., None, :], -jnp.inf)
+        decay = total[..., :, None] - total[..., None, :]  # [t, s]
+        steps = jnp.arange(len(us.q))
+        seen = across(steps[:, None] >= steps[None], decay)  # does y_t see the input of s?
+        kept = total + m[..., None]  # log of what is left at t of the memory before
+        before = q @ memory
+        if reset is not None:
+            fresh = jnp.moveaxis(reset, 0, -1)[..., None, :]
+            segment = jnp.cumsum(fresh, axis=-1)
+            seen &= segment[..., :, None] == segment[..., None, :]
+            m, memory_of_start = _one_memory(start)
+            since = jnp.where(
+                seen & fresh[..., None, :], decay + log_f[..., None, :], -jnp.inf
+            )
+            held = segment == 0  # does y_t see the carry, and not the start?
+            kept = jnp.where(held, kept, jnp.max(since, axis=-1) + m[..., None])
+            before = jnp.where(held[..., None], before, q @ memory_of_start)
+            memory = select(held[..., -1], memory, memory_of_start)
+
+        raised = jnp.where(seen, decay + log_i[..., None, :], -jnp.inf)
         m = jnp.maximum(kept, jnp.max(raised, axis=-1))
         weights = jnp.exp(
             jnp.where(seen, decay + log_i[..., None, :] - m[..., :, None], -jnp.inf)
@@ -181,15 +180,17 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         keep = jnp.exp(kept - m)[..., None]
 
         scores = (q @ k.mT) * weights
-        value = scores @ v + keep * (q @ c)
-        total_weight = jnp.sum(scores, axis=-1) + (keep * (q @ n[..., None]))[..., 0]
+        before = keep * before
+        value = scores @ v + before[..., :-1]
+        total_weight = jnp.sum(scores, axis=-1) + before[..., -1]
         h = jnp.moveaxis(_normalise(value, total_weight, m), -2, 0)
         y = us.o * h.reshape(us.o.shape)
 
         written = weights[..., -1, :, None] * k
+        left = keep[..., -1:, :] * memory
         last = MLSTMCarry(
-            c=keep[..., -1:, :] * c + written.mT @ v,
-            n=keep[..., -1, :] * n + jnp.sum(written, axis=-2),
+            c=left[..., :-1] + written.mT @ v,
+            n=left[..., -1] + jnp.sum(written, axis=-2),
             m=m[..., -1],
         )
         return cast_like(last, carry), y.astype(params.b.dtype)
@@ -198,6 +199,12 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         self, params: MLSTMParams, carry: MLSTMCarry, u: MLSTMInput, r: None
     ) -> dict[str, Array]:
         return {"forget": jnp.exp(u.log_f), "output": u.o}
+
+
+def _one_memory(carry: MLSTMCarry) -> tuple[Array, Array]:
+    """m, and C with n as one more column: what a query meets in one product."""
+    m, c, n = _contain(widen(carry.m), widen(carry.c), widen(carry.n))
+    return m, jnp.concatenate([c, n[..., None]], axis=-1)
 
 
 def _normalise(value: Array, weight: Array, m: Array) -> Array:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, check_number, check_size, exportable, zeros
+from jaxrnn.cell import Cell, across, exportable, zeros
 from jaxrnn.cells.activations import squash
 from jaxrnn.cells.initial import lecun_normal, orthogonal
 from jaxrnn.cells.lstm import LSTMCarry
+from jaxrnn.constants import check_number, check_size
 
 
 @exportable

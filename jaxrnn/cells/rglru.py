@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, check_size, exportable, widen, zeros
+from jaxrnn.cell import Cell, across, exportable, widen, zeros
 from jaxrnn.cells.initial import lecun_normal
+from jaxrnn.constants import check_size
 from jaxrnn.linear import Affine, RealLinearCell
 
 # The steepest slope that the square root may have in a derivative.

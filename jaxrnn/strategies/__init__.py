@@ -1,12 +1,18 @@
-"""The ways to run a cell over time, one a file.
+"""The ways to run a cell over time, one a file: frozen objects that `unroll` takes.
 
-Each has `WHY`, what speaks for it; `refusal(cell)`, the reason why it cannot serve a
-cell (None if it can); and
+    unroll(cell, params, xs, strategy=Chunkwise(length=128))
 
-    over_time(cell, params, start, carry, xs, mask, reset, reverse) -> (carry, ys)
+All agree with `Scan` in value and gradient, and add up over time in float32 or wider.
 
-with `start` the carry of a fresh sequence, `carry` the one to begin with, as wide as
-`Cell.widen` makes it, `mask` and `reset` `[T, ...]` or None, and `reset` already in the
-order of travel: True where the carry becomes `start` before the step. All of them agree
-with `scan` in value and gradient, and add up over time in float32 or wider.
+A strategy of your own is a frozen dataclass derived from `Strategy`: `over_time` runs a
+`Call`, `refusal` says in a sentence which calls it cannot serve, on which platform. Hand
+`unroll` an instance, or, to have "auto" take it, add it to `STRATEGIES` in choose.py; the
+laws then compare it with `Scan` for every cell it serves.
 """
+
+from jaxrnn.strategies.associative import Associative as Associative
+from jaxrnn.strategies.call import Call as Call
+from jaxrnn.strategies.chunkwise import Chunkwise as Chunkwise
+from jaxrnn.strategies.fused import Fused as Fused
+from jaxrnn.strategies.scan import Scan as Scan
+from jaxrnn.strategies.strategy import Strategy as Strategy

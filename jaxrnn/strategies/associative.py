@@ -11,55 +11,66 @@ would let a NaN pass (Martin & Cundy 2018 on such scans for recurrent networks; 
 2023 on resets in them).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell
-from jaxrnn.linear import LinearCell, narrow
+from jaxrnn.cell import cast_like
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.core import core_call
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import for_all_steps, project
-
-WHY = "its steps compose, so all of time takes log2(T) parallel rounds"
-
-
-def refusal(cell: Cell) -> str | None:
-    if not isinstance(cell, LinearCell):
-        return "its carry does not enter as a * carry + b"
-    return None
+from jaxrnn.strategies.strategy import Strategy
 
 
-def over_time(
-    cell: LinearCell,
-    params: Any,
-    start: Any,
-    carry: Any,
-    xs: Array,
-    mask: Array | None,
-    reset: Array | None,
-    reverse: bool,
-) -> tuple[Any, Array]:
-    a, b, rest = project(cell, params, xs)
-    a = select(mask, a, jnp.ones_like(a))
-    b = select(mask, b, jnp.zeros_like(b))
+@dataclass(frozen=True)
+class Associative(Strategy):
+    """All steps of a linear recurrence, composed pair by pair."""
+
+    why = "its steps compose, so all of time takes log2(T) parallel rounds"
+
+    def refusal(self, call: Call, platform: str) -> str | None:
+        if not call.cell.core.linear:
+            return "its carry does not enter as a * carry + b"
+        if not isinstance(call.length, int):
+            return "jax.lax.associative_scan takes no length that is still unknown"
+        return None
+
+    def drawback(self, call: Call, platform: str) -> str | None:
+        return "on a CPU one loop over time is faster" if platform == "cpu" else None
+
+    def over_time(self, call: Call) -> tuple[Any, Array]:
+        call, outer = core_call(call)
+        cell: Any = call.cell
+        a, b, rest = cell.affine(call.params, project(call))
+        a = select(call.mask, a, jnp.ones_like(a))
+        b = select(call.mask, b, jnp.zeros_like(b))
+        if call.reset is not None:
+            b = select(call.reset, a * cell.unpack(call.start)[None] + b, b)
+        h = compose(a, b, cell.unpack(call.carry), call.reset, call.reverse)
+        carries = cell.pack(h, like=call.carry)
+        ys = cell.read(for_all_steps(call.params), cast_like(carries, call.start), rest)
+        last = jax.tree.map(lambda h: h[0 if call.reverse else -1], carries)
+        return outer(last, select(call.mask, ys, jnp.zeros_like(ys)))
+
+
+def compose(a: Array, b: Array, h: Array, fresh: Array | None, reverse: bool) -> Array:
+    """h after each step of h' = a h + b, or of h' = b where `fresh`.
+
+    a, b `[T, ..., N]`, h before the first step `[..., N]`, fresh `[T, ...]` bool.
+    """
     first = -1 if reverse else 0
-    h = cell.unpack(carry)
-    if reset is not None:
-        b = select(reset, a * cell.unpack(start) + b, b)
-        h = select(reset[first], jnp.zeros_like(h), h)
+    if fresh is not None:
+        h = select(fresh[first], jnp.zeros_like(h), h)
     b = b.at[first].add(a[first] * h)
-
-    fresh = None if reset is None else reset[..., None]
-    _, h, _ = jax.lax.associative_scan(_compose, (a, b, fresh), reverse=reverse)
-    carries = cell.pack(h, like=carry)
-    ys = cell.read(for_all_steps(params), narrow(carries, params), rest)
-    last = jax.tree.map(lambda h: h[0 if reverse else -1], carries)
-    return last, select(mask, ys, jnp.zeros_like(ys))
+    steps = a, b, None if fresh is None else fresh[..., None]
+    return jax.lax.associative_scan(_after, steps, reverse=reverse)[1]
 
 
-def _compose(earlier, later):
+def _after(earlier, later):
     a_1, b_1, fresh_1 = earlier
     a_2, b_2, fresh_2 = later
     through = a_2 * b_1 + b_2

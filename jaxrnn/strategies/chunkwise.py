@@ -6,67 +6,51 @@ of matrices replace L small updates, and memory is O(T / L) carries and one bloc
 L x L weights, since a block is computed again on the way back.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Cell
+from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.checkpoint import in_segments
+from jaxrnn.strategies.core import core_call
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import project
-
-WHY = "its parallel form takes a block of time in a few products"
-
-LENGTH = 64  # of a block
+from jaxrnn.strategies.strategy import Strategy
 
 
-@runtime_checkable
-class Chunkwise(Protocol):
-    """What the strategy asks of a cell."""
+@dataclass(frozen=True)
+class Chunkwise(Strategy):
+    """Blocks of `length` steps, by the cell's `chunk`. Raises ValueError if below 1."""
 
-    def widen(self, carry: Any) -> Any: ...
+    length: int = 64
 
-    def project(self, params: Any, x: Any) -> Any: ...
+    why = "its parallel form takes a block of time in a few products"
 
-    def chunk(
-        self, params: Any, carry: Any, us: Any, mask: Array | None, reset: Array | None
-    ) -> tuple[Any, Array]:
-        """`recur` for the steps of one block at once, to the last carry and all ys.
+    def __post_init__(self) -> None:
+        given = self.length
+        if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+            raise ValueError(f"Chunkwise needs a length of 1 or more, got {given!r}")
+        object.__setattr__(self, "length", int(given))
 
-        us `[L, ...]` are outputs of `project`. A masked step holds the carry, whatever
-        its y; the carry becomes the initial carry before a step that is reset.
-        """
-        ...
+    def refusal(self, call: Call, platform: str) -> str | None:
+        if not call.cell.core.chunks:
+            return "it has no parallel form for a block of time"
+        return None
+
+    def over_time(self, call: Call) -> tuple[Any, Array]:
+        call, outer = core_call(call)
+        call = call.replace(inputs=project(call))
+        carry, ys = in_segments(_block, call, self.length)
+        return outer(carry, select(call.mask, ys, jnp.zeros_like(ys)))
 
 
-def refusal(cell: Cell) -> str | None:
-    if not isinstance(cell, Chunkwise):
-        return "it has no parallel form for a block of time"
-    return None
-
-
-def over_time(
-    cell: Chunkwise,
-    params: Any,
-    start: Any,
-    carry: Any,
-    xs: Array,
-    mask: Array | None,
-    reset: Array | None,
-    reverse: bool,
-) -> tuple[Any, Array]:
-    def run(shared: Any, carry: Any, per_step: Any) -> tuple[Any, Array]:
-        params, start = shared
-        if reverse:
-            per_step = jax.tree.map(lambda a: jnp.flip(a, 0), per_step)
-        us, mask, reset = per_step
-        if reset is not None:
-            carry = select(reset[0], cell.widen(start), carry)
-        carry, ys = cell.chunk(params, carry, us, mask, reset)
-        return carry, jnp.flip(ys, 0) if reverse else ys
-
-    us = project(cell, params, xs)
-    carry, ys = in_segments(run, LENGTH, (params, start), carry, (us, mask, reset), reverse)
-    return carry, select(mask, ys, jnp.zeros_like(ys))
+def _block(call: Call) -> tuple[Any, Array]:
+    steps = call.inputs, call.mask, call.reset
+    if call.reverse:
+        steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps)
+    carry, ys = call.cell.chunk(call.params, call.start, call.carry, *steps)
+    return carry, jnp.flip(ys, 0) if call.reverse else ys

@@ -11,6 +11,7 @@ Only this tangent is written down, in terms of JAX's own tangents of `mix` and `
 JAX transposes it, so that forward mode, reverse mode and their compositions all work.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,49 +21,46 @@ from jax import Array
 from jax.custom_derivatives import zero_from_primal
 from jax.extend.core import Literal
 
-from jaxrnn.cell import Cell, widen
-from jaxrnn.strategies import scan
+from jaxrnn.cell import widen
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.scan import loop
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step, for_all_steps, project
+from jaxrnn.strategies.strategy import Strategy
 from jaxrnn.strategies.turns import over_steps
 
-WHY = "all weight gradients form one product after the loop, instead of one a step"
+
+@dataclass(frozen=True)
+class Fused(Strategy):
+    """A loop whose derivative by the parameters is formed after it, all steps at once."""
+
+    why = "all weight gradients form one product after the loop, instead of one a step"
+
+    def refusal(self, call: Call, platform: str) -> str | None:
+        if not call.cell.splits:
+            return "its recurrence does not split into mix and gate"
+        return None
+
+    def over_time(self, call: Call) -> tuple[Any, Array]:
+        us = project(call)
+        step = Step.of(call, us)
+        weights = step.weights(widen(call.params))
+        start = call.cell.widen(call.start)
+        return _recur(step, weights, call.replace(params=None, start=start, inputs=us))
 
 
-def refusal(cell: Cell) -> str | None:
-    if not cell.splits:
-        return "its recurrence does not split into mix and gate"
-    return None
-
-
-def over_time(
-    cell: Cell,
-    params: Any,
-    start: Any,
-    carry: Any,
-    xs: Array,
-    mask: Array | None,
-    reset: Array | None,
-    reverse: bool,
-) -> tuple[Any, Array]:
-    us = project(cell, params, xs)
-    step = Step.of(cell, params, start, us)
-    weights = step.weights(widen(params))
-    return _recur(step, reverse, weights, cell.widen(start), carry, us, mask, reset)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recur(step, reverse, weights, start, carry, us, mask, reset):
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _recur(step: Step, weights: Any, call: Call) -> tuple[Any, Array]:
     # Without derivatives, a loop that keeps nothing but the outputs.
-    recur = partial(step.recur, weights)
-    return scan.loop(recur, start, carry, us, mask, reset, reverse)
+    return loop(partial(step.recur, weights), call)
 
 
 @_recur.defjvp
-def _recur_jvp(step, reverse, primals, tangents):
-    weights, start, carry, us, mask, reset = primals
-    weights_dot, start_dot, carry_dot, us_dot = map(_differentiable, tangents[:4])
-    last, ys, carries, rs = _keeping(step, reverse, *primals)
+def _recur_jvp(step, primals, tangents):
+    weights, call = primals
+    weights_dot, call_dot = map(_differentiable, tangents)
+    last, ys, carries, rs = _keeping(step, weights, call)
+    us = call.inputs
 
     # What the parameters move at all steps at once.
     def mixed(weights):
@@ -81,7 +79,7 @@ def _recur_jvp(step, reverse, primals, tangents):
         u_dot, r_dot, param_dot, carry, u, r, valid, begin = inputs
         weights = _transpose(flipped)
         if begin is not None:
-            carry_dot = select(begin, start_dot, carry_dot)
+            carry_dot = select(begin, call_dot.start, carry_dot)
         through_dot = _jvp(partial(step.mix, weights), (carry,), (carry_dot,))
         after_dot, y_dot = _jvp(
             partial(step.gate, weights),
@@ -92,26 +90,27 @@ def _recur_jvp(step, reverse, primals, tangents):
 
     last_dot, y_dots = over_steps(
         move,
-        carry_dot,
-        (us_dot, rs_dot, after_dots, carries, us, rs, mask, reset),
-        reverse,
+        call_dot.carry,
+        (call_dot.inputs, rs_dot, after_dots, carries, us, rs, call.mask, call.reset),
+        call.reverse,
     )
-    ys_dot = select(mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
+    ys_dot = select(call.mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
     return (last, ys), (_filled(last_dot, last), ys_dot)
 
 
-def _keeping(step, reverse, weights, start, carry, us, mask, reset):
+def _keeping(step, weights, call):
     """The loop, with the carry that enters each step and what `mix` made of it."""
 
     def keep(carry, inputs):
         u, valid, begin = inputs
-        carry = carry if begin is None else select(begin, start, carry)
+        carry = carry if begin is None else select(begin, call.start, carry)
         r = step.mix(weights, carry)
         after, y = step.gate(weights, carry, u, r)
         y = select(valid, y, jnp.zeros_like(y))
         return select(valid, after, carry), (y, carry, r)
 
-    last, (ys, carries, rs) = over_steps(keep, carry, (us, mask, reset), reverse)
+    per_step = call.inputs, call.mask, call.reset
+    last, (ys, carries, rs) = over_steps(keep, call.carry, per_step, call.reverse)
     return last, ys, carries, rs
 
 

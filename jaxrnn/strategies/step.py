@@ -14,11 +14,12 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, cast_like, widen
+from jaxrnn.strategies.call import Call
 
 
-def project(cell: Any, params: Any, xs: Any) -> Any:
-    """`cell.project` of all steps at once."""
-    return cell.project(for_all_steps(params), xs)
+def project(call: Call) -> Any:
+    """The us `[T, ...]`: the cell's `project` of all steps at once."""
+    return call.cell.project(for_all_steps(call.params), call.inputs)
 
 
 def for_all_steps(params: Any) -> Any:
@@ -54,8 +55,9 @@ class Step:
     y: DTypeLike | None  # None where the loop is no wider than what is outside
 
     @classmethod
-    def of(cls, cell: Cell, params: Any, start: Any, us: Any) -> "Step":
-        """start is the cell's initial carry, us `[T, ...]` all that `project` gives."""
+    def of(cls, call: Call, us: Any) -> "Step":
+        """us `[T, ...]` are all that `project` gives."""
+        cell, params, start = call.cell, call.params, call.start
 
         def first_y(params: Any, carry: Any, us: Any) -> Array:
             return cell.recur(params, carry, jax.tree.map(lambda leaf: leaf[0], us))[1]

@@ -6,7 +6,10 @@ from typing import Any
 import jax
 
 # On a GPU every turn of a loop costs as much as a whole small step: with eight steps a
-# turn, half the time is left (experiments/speed/README.md). On a CPU it is no gain.
+# turn, half the time is left (experiments/speed/README.md). On a CPU it is no gain. That
+# goes by the host that traces, unlike the choice of a strategy: the results are the same,
+# and `jax.lax.platform_dependent` around every loop would make tracing the gradient of two
+# layers of LSTM take a third longer on every host.
 STEPS_A_TURN = {"gpu": 8}
 
 

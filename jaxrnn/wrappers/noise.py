@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import check_numbers
+from jaxrnn.constants import check_numbers
 
 
 def noise_key(key: Array | None) -> Array | None:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell
+from jaxrnn.linear import Affine
 from jaxrnn.wrappers.wrapper import Wrapper
 
 
@@ -24,17 +25,22 @@ class Precision(Wrapper):
     `Precision(cell, "bfloat16")` multiplies in bfloat16 and keeps float32 gates and
     carry; with bfloat16 parameters, `Precision(cell, carry="float32")` keeps a float32
     carry. None is the parameters' dtype. x may have any real floating dtype. Params are
-    the cell's, complex ones are left alone. Raises ValueError for a dtype that is not
-    floating and for a cell that does not split into mix and gate.
+    the cell's, complex ones are left alone. Of a linear cell `project` is in `products` and
+    `read` in `carry`, while a and b keep float32 or wider. Raises ValueError for a dtype
+    that is not floating and for a cell that neither splits into mix and gate nor is linear.
     """
 
     cell: Cell
     products: str | None = None
     carry: str | None = None
-    needs_split = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.cell.splits and not self.cell.linear:
+            raise ValueError(
+                "Precision needs a cell that splits into mix and gate or is linear, which "
+                f"{type(self.cell).__name__} does not"
+            )
         for field in ("products", "carry"):
             dtype = getattr(self, field)
             if dtype is not None:
@@ -58,7 +64,13 @@ class Precision(Wrapper):
         return self.cell.widen(carry) if self.carry is None else carry
 
     def project(self, params: Any, x: Any) -> Any:
-        return self.cell.project(_cast(params, self.products), x)
+        u = self.cell.project(_cast(params, self.products), x)
+        if not self.cell.linear:
+            return u
+        a, b, rest = self._linear_cell.affine(params, u)
+        with jax.numpy_dtype_promotion("standard"):
+            wide = jnp.promote_types(a.dtype, self.carry or a.dtype)
+        return Affine(a.astype(wide), b.astype(wide), rest)
 
     def mix(self, params: Any, carry: Any) -> Any:
         products = self.products or _dtype(params)
@@ -67,6 +79,28 @@ class Precision(Wrapper):
     def gate(self, params: Any, carry: Any, u: Any, r: Any) -> tuple[Any, Array]:
         params, u, r = _cast((params, u, r), _dtype(carry))
         return self.cell.gate(params, carry, u, r)
+
+    def recur(self, params: Any, carry: Any, u: Any) -> tuple[Any, Array]:
+        if self.splits:
+            return super().recur(params, carry, u)
+        carry = self.pack(u.a * self.unpack(carry) + u.b, like=carry)
+        return carry, self.read(params, carry, u.rest)
+
+    @property
+    def linear(self) -> bool:
+        return self.cell.linear
+
+    def affine(self, params: Any, u: Affine) -> Affine:
+        return u
+
+    def read(self, params: Any, carry: Any, rest: Any) -> Array:
+        params, rest = _cast((params, rest), _dtype(carry))
+        return self._linear_cell.read(params, carry, rest)
+
+    @property
+    def _linear_cell(self) -> Any:
+        """A `LinearCell`, or a wrapper that has its methods."""
+        return self.cell
 
     def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
         params, u, r = _cast((params, u, r), _dtype(carry))

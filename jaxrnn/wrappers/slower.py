@@ -8,7 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, check_size, exportable
+from jaxrnn.cell import Cell, exportable
+from jaxrnn.constants import check_size
+from jaxrnn.strategies.associative import compose
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.core import Outer
 from jaxrnn.strategies.select import select
 from jaxrnn.wrappers.wrapper import Wrapper
 
@@ -82,6 +86,52 @@ class Slower(Wrapper):
     def _hold(self, carry: SlowerCarry, after: Any, y: Array) -> tuple[SlowerCarry, Array]:
         inner, y = select(carry.age == 0, (after, y), (carry.cell, carry.y))
         return SlowerCarry(inner, y, (carry.age + 1) % self.every), y
+
+    @property
+    def core(self) -> Cell:
+        return self.cell.core
+
+    def inner_call(self, call: Call) -> tuple[Call, Outer]:
+        """The cell's call, masked where it holds still."""
+        start = self.widen(call.start)
+        ages = self._ages(call)
+        moves = select(call.mask, ages == 0, jnp.zeros_like(ages, bool))
+        inner = call.replace(
+            cell=self.cell,
+            params=call.params.cell,
+            start=call.start.cell,
+            carry=call.carry.cell,
+            mask=moves,
+        )
+
+        def outer(carry: Any, ys: Array) -> tuple[SlowerCarry, Array]:
+            last = -1 if not call.reverse else 0
+            age = select(call.mask, ages + 1, ages)[last] % self.every
+            # What is new at a step stays until the next: h' = h, or h' = b where new.
+            new, y = moves, ys.astype(start.y.dtype)
+            if call.reset is not None:
+                new = moves | call.reset
+                begun = jnp.broadcast_to(start.y, y.shape)
+                y = select(moves, y, select(call.reset, begun, y))
+            y = compose(jnp.ones_like(y), y, call.carry.y, new, call.reverse)
+            held = select(call.mask, y, jnp.zeros_like(y)).astype(ys.dtype)
+            return SlowerCarry(carry, y[last], age), held
+
+        return inner, outer
+
+    def _ages(self, call: Call) -> Array:
+        """The age `[T, ...]` that enters each step, after its reset."""
+        age = call.carry.age
+        valid = jnp.broadcast_to(jnp.ones_like(age), (call.length, *age.shape))
+        valid = select(call.mask, valid, jnp.zeros_like(valid))
+        added = valid
+        if call.reset is not None:
+            added = select(call.reset, call.start.age[None] + valid, valid)
+        added = added[..., None]
+        counts = compose(
+            jnp.ones_like(added), added, age[..., None], call.reset, call.reverse
+        )
+        return (counts[..., 0] - valid) % self.every
 
     def gates(
         self, params: SlowerParams, carry: SlowerCarry, u: Any, r: Any

@@ -9,6 +9,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, exportable
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.core import Outer
 from jaxrnn.wrappers.wrapper import Wrapper
 
 
@@ -47,3 +49,16 @@ class LearnedStart(Wrapper):
 
         own = self.cell.initial_carry(params.cell, batch_shape)
         return jax.tree.map(learned, own, params.start)
+
+    @property
+    def linear(self) -> bool:
+        return self.cell.linear
+
+    @property
+    def core(self) -> Cell:
+        return self.cell.core
+
+    def inner_call(self, call: Call) -> tuple[Call, Outer]:
+        """The start is in the call already."""
+        inner = call.replace(cell=self.cell, params=call.params.cell)
+        return inner, lambda carry, ys: (carry, ys)

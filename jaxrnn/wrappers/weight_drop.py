@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import jax
 from jax import Array
 
-from jaxrnn.cell import Recurrence, check_number
+from jaxrnn.cell import Recurrence
 from jaxrnn.connections import Connection
+from jaxrnn.constants import check_number
 from jaxrnn.wrappers.noise import check_rates, drop
 
 

@@ -6,6 +6,9 @@ from typing import Any
 from jax import Array
 
 from jaxrnn.cell import Cell
+from jaxrnn.linear import LinearCell
+from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.core import Outer
 
 
 class Wrapper(Cell[Any, Any]):
@@ -78,8 +81,32 @@ class Wrapper(Cell[Any, Any]):
             return super().recur(params, carry, u)
         return self.cell.recur(params.cell, carry, u)
 
+    # What a linear cell has, for a wrapper that says it is `linear`.
+
+    def affine(self, params: Any, u: Any) -> Any:
+        return _linear(self.cell).affine(params.cell, u)
+
+    def unpack(self, carry: Any) -> Array:
+        return _linear(self.cell).unpack(carry)
+
+    def pack(self, h: Array, like: Any) -> Any:
+        return _linear(self.cell).pack(h, like)
+
+    def read(self, params: Any, carry: Any, rest: Any) -> Array:
+        return _linear(self.cell).read(params.cell, carry, rest)
+
+    def inner_call(self, call: Call) -> tuple[Call, Outer]:
+        """For a wrapper whose `core` is its cell's: what its call comes to for the cell,
+        and its own (carry, ys) from the cell's."""
+        raise NotImplementedError(f"{type(self).__name__} defines no inner_call")
+
     def gates(self, params: Any, carry: Any, u: Any, r: Any) -> dict[str, Array]:
         return self.cell.gates(params.cell, carry, u, r)
+
+
+def _linear(cell: Any) -> LinearCell:
+    """A `LinearCell`, or a wrapper that has its methods."""
+    return cell
 
 
 def cells_of(cell: Cell) -> Iterator[Cell]:

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.slstm import SLSTM
+from jaxrnn.linear import Affine, RealLinearCell
 from jaxrnn.wrappers.noise import check_rates
 from jaxrnn.wrappers.slower import Slower
 from jaxrnn.wrappers.wrapper import Wrapper, cells_of
@@ -95,6 +96,23 @@ class Zoneout(Wrapper):
             return super().recur(params, carry, u)
         u, masks = u
         return self._hold(masks, carry, *super().recur(params, carry, u))
+
+    @property
+    def linear(self) -> bool:
+        """Where the one leaf of the carry is h, real, and the output."""
+        *_, innermost = cells_of(self.cell)
+        return self.cell.linear and isinstance(innermost, RealLinearCell)
+
+    def affine(self, params: ZoneoutParams, u: tuple[Any, Any]) -> Affine:
+        u, masks = u
+        a, b, rest = super().affine(params, u)
+        (rate,) = self._rates([a])
+        if masks is None:
+            return Affine(rate + (1 - rate) * a, (1 - rate) * b, rest)
+        (mask,) = masks
+        if mask is None:
+            return Affine(a, b, rest)
+        return Affine(jnp.where(mask, 1.0, a), jnp.where(mask, 0.0, b), rest)
 
     def _hold(self, masks: Any, carry: Any, after: Any, y: Array) -> tuple[Any, Array]:
         before = jax.tree.leaves(carry)

@@ -32,6 +32,7 @@ from experiments.speed.gpu.measure import (
     waited,
 )
 from jaxrnn.convert import to_cudnn, to_linen
+from jaxrnn.strategies.choose import Named
 from jaxrnn.strategies.turns import STEPS_A_TURN
 
 CELLS = {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU}
@@ -54,7 +55,7 @@ class Program(NamedTuple):
     weights: Callable[[Any, Any], Any] = lambda cell, params: params
 
 
-def ours(cell: Any, strategy: str, **how: Any) -> Program:
+def ours(cell: Any, strategy: Named, **how: Any) -> Program:
     return Program(lambda p, xs: jaxrnn.unroll(cell, p, xs, strategy=strategy)[1], **how)
 
 

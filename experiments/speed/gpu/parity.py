@@ -16,7 +16,7 @@ from jax import Array
 
 import jaxrnn
 from experiments.speed.gpu.measure import alone, brief, compile_all, distance, emit
-from jaxrnn.unroll import STRATEGIES
+from jaxrnn.strategies.choose import STRATEGIES, Named
 
 T, B, D, H = 70, 5, 32, 48
 
@@ -76,7 +76,7 @@ def flags() -> tuple[Array, Array]:
 
 
 def value_and_gradients(
-    recurrence: Any, strategy: str, params: Any, xs: Array, mask: Array, reset: Array
+    recurrence: Any, strategy: Named, params: Any, xs: Array, mask: Array, reset: Array
 ) -> Any:
     leaves, tree = jax.tree.flatten(params)
     moving = [a if jnp.issubdtype(a.dtype, jnp.inexact) else None for a in leaves]
@@ -109,7 +109,7 @@ def wide(leaf: Array) -> Array:
     return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def strategies(recurrence: Any) -> list[str]:
+def strategies(recurrence: Any) -> list[Named]:
     able = []
     for name in STRATEGIES:
         try:
