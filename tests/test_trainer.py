@@ -113,6 +113,32 @@ def test_a_batch_in_parts_teaches_what_it_teaches_at_once(at_once, parts):
         assert got == pytest.approx(one, rel=1e-5)
 
 
+class Padded(Signs):
+    """The mean over those rows that are there: none of them in one of four parts."""
+
+    def loss(self, params, carry, batch, key):
+        (xs, targets, signs), there = batch
+        carry, ys = unroll(CELL, params, xs, carry)
+        off = jnp.sum((ys * signs[:, None] - targets) ** 2, axis=(0, 2))
+        return jnp.sum(off * there) / jnp.sum(there), carry, {}
+
+    def weight(self, batch):
+        return jnp.sum(batch[1])
+
+    def batch(self, step, rows):
+        there = np.array([1, 0, 1, 1, 1, 0, 0, 0], np.float32)
+        return super().batch(step, rows), there[rows]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_count_by_what_they_are_the_means_of(parts):
+    at_once, told = learn(Trainer(Padded(), optax.sgd(0.1)))
+    state, metrics = learn(Trainer(Padded(), optax.sgd(0.1), accumulate=parts))
+    chex.assert_trees_all_close(state.params, at_once.params, rtol=1e-5, atol=1e-6)
+    for got, one in zip(metrics, told, strict=True):
+        assert got == pytest.approx(one, rel=1e-5)
+
+
 def test_each_part_has_noise_of_its_own():
     class Noisy(Signs):
         def init(self, key):

@@ -69,6 +69,9 @@ class Music(Problem):
         losses = jax.vmap(one)(guarded(params), keys)
         return mean_of_finite(losses), carry, {}
 
+    def weight(self, batch: Batch) -> Array:
+        return jnp.sum(batch.mask, dtype=jnp.float32)
+
     def batch(self, step: int, rows: np.ndarray) -> Batch:
         return as_batch(self.parts, self.buckets.batch(step).part(rows))
 

@@ -91,6 +91,9 @@ class Sentiment(Problem):
             value += self.l2 / 2 * sum(jax.tree.leaves(squares))
         return value, carry, {}
 
+    def weight(self, batch: Batch) -> Array:
+        return jnp.sum(jnp.any(batch.mask, axis=0), dtype=jnp.float32)
+
     def batch(self, step: int, rows: np.ndarray) -> Batch:
         texts = self.texts["train"]
         return texts.batch(texts.buckets.batch(step).part(rows))

@@ -149,6 +149,9 @@ class Translation(Problem):
         total, tokens = _nats(self.model(params), batch, key, forced)
         return total / tokens.astype(total.dtype), carry, {}
 
+    def weight(self, batch: Batch[Array]) -> Array:
+        return jnp.sum(batch.target_mask, dtype=jnp.float32)
+
     def batch(self, step: int, rows: np.ndarray) -> Batch[np.ndarray]:
         begun, ended = self.teacher_forcing
         forced = begun + (ended - begun) * step / self.steps

@@ -11,10 +11,14 @@ from jaxrnn.training.mesh import DATA, Spec
 
 # descend(carry, batch, key) -> (means over the batch, carry)
 Descend = Callable[[Any, Any, Array], tuple[Any, Any]]
+# weight(batch) -> [] how much a part counts beside the others
+Weight = Callable[[Any], Array]
 
 
-def in_parts(descend: Descend, parts: int, carry_spec: Spec, batch_spec: Spec) -> Descend:
-    """`descend` of each part of the rows in turn, to the means of what it gives.
+def in_parts(
+    descend: Descend, parts: int, carry_spec: Spec, batch_spec: Spec, weight: Weight
+) -> Descend:
+    """`descend` of each part of the rows in turn, to the weighted means of what it gives.
 
     Every `parts`th row belongs to one part, so that each device has its share of all of
     them. Raises ValueError for a carry that all rows share.
@@ -45,14 +49,23 @@ def in_parts(descend: Descend, parts: int, carry_spec: Spec, batch_spec: Spec) -
         means, _ = jax.eval_shape(descend, *first, key)
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), means)
 
-        def add(total: Any, part: tuple) -> tuple[Any, Any]:
-            carry, batch, number = part
-            means, carry = descend(carry, batch, jax.random.fold_in(key, number))
-            return jax.tree.map(jnp.add, total, means), carry
+        weights = jax.vmap(weight)(batches)
+        shares = weights / jnp.sum(weights)
 
-        total, after = jax.lax.scan(add, nothing, (carries, batches, jnp.arange(parts)))
-        return jax.tree.map(lambda leaf: leaf / parts, total), jax.tree.map(
-            join, after, carry
-        )
+        def add(total: Any, part: tuple) -> tuple[Any, Any]:
+            carry, batch, number, share = part
+            means, carry = descend(carry, batch, jax.random.fold_in(key, number))
+
+            def add_mean(before: Array, mean: Array) -> Array:
+                # Of a part that counts nothing the means need not be numbers.
+                return jnp.where(
+                    share > 0, before + share.astype(mean.dtype) * mean, before
+                )
+
+            return jax.tree.map(add_mean, total, means), carry
+
+        each = carries, batches, jnp.arange(parts), shares
+        means, after = jax.lax.scan(add, nothing, each)
+        return means, jax.tree.map(join, after, carry)
 
     return whole

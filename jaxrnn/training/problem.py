@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec
@@ -58,6 +59,11 @@ class Problem(abc.ABC):
         of the batch those numbered `rows` `[n]`, which are all unless there are several
         processes.
         """
+
+    def weight(self, batch: Any) -> Array:
+        """[] How much the mean of a part of a batch counts beside those of the others: what
+        `loss` is the mean of so many of, such as tokens. All count the same unless told."""
+        return jnp.float32(1)
 
     def batch_spec(self, array: Any) -> PartitionSpec:
         """Along which axis the devices share an array of a batch: `[T, rows, ...]` along

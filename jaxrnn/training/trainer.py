@@ -44,7 +44,8 @@ class Trainer:
         are sum_k d^(n - k) params_k / sum_k d^(n - k) over k = 1 ... n: where training
         began has no part in them (as Adam corrects its moments, Kingma & Ba 2015).
     accumulate: the parts that a batch is learned from in, one after the other, with the
-        memory of one; loss and gradient are the means of theirs.
+        memory of one; loss and gradient are the means of theirs, each as the problem's
+        `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
 
     Raises ValueError for numbers out of range, and for rows that the devices and parts
@@ -282,7 +283,8 @@ class Trainer:
         if self.accumulate == 1:
             means, carry = descend(carry, batch, key)
         else:
-            specs = self.problem.carry_spec, self.problem.batch_spec
-            means, carry = in_parts(descend, self.accumulate, *specs)(carry, batch, key)
+            problem = self.problem
+            ways = problem.carry_spec, problem.batch_spec, problem.weight
+            means, carry = in_parts(descend, self.accumulate, *ways)(carry, batch, key)
         value, metrics, gradients = means
         return value, carry, metrics, gradients
