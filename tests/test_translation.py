@@ -15,7 +15,6 @@ import pytest
 from flax import nnx
 
 from experiments.translation import (
-    bpe,
     evaluate,
     plot,
     train,
@@ -24,7 +23,6 @@ from experiments.translation import (
 from experiments.translation.config import PRESETS
 from experiments.translation.pairs import read_pairs
 from experiments.translation.problem import make_problem
-from experiments.translation.vocabulary import END, UNKNOWN, Vocabulary
 from jaxrnn import (
     GRU,
     LSTM,
@@ -41,6 +39,8 @@ from jaxrnn import (
     unroll,
 )
 from jaxrnn.cells.slstm import SLSTMCarry
+from jaxrnn.data import bpe
+from jaxrnn.data.vocabulary import END, UNKNOWN, Vocabulary
 from jaxrnn.models.attention import (
     Additive,
     AttendAfter,

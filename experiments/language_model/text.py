@@ -1,89 +1,21 @@
-"""Text: where it comes from, and how it is split."""
+"""The text of a language model: files, or Python's own standard library."""
 
 import hashlib
-import re
 import sysconfig
 from pathlib import Path
 
-from jaxrnn.data.files import locate, read_bytes
-from jaxrnn.data.text_files import read_text
-
-SPLITS = ("train", "valid", "test")
+from jaxrnn.data import splits
+from jaxrnn.data.splits import SPLITS
 
 
 def read_splits(
     data: Path | None, shares: tuple[float, float, float], tokens: str = "character"
 ) -> dict[str, bytes]:
-    """The text of each split in UTF-8; `test` is missing where there is none.
-
-    A file is cut by `shares` in its order; a folder has one file a split, known by its
-    name, or one file; None is Python's standard library. Where `tokens` is "byte", any
-    bytes will do. Raises ValueError if there is no such text.
-    """
+    """The text of each split, as `jaxrnn.data.splits` reads it from a file or folder; None
+    is Python's standard library. Raises ValueError if there is no such text."""
     if data is None:
         return _standard_library()
-    data = locate(data)
-    if data.is_dir():
-        files = sorted(path for path in data.iterdir() if path.is_file())
-        files = [path for path in files if not path.name.startswith(".")]
-        if len(files) != 1 or any(_is_for(name, files[0]) for name in SPLITS):
-            return _folder(data, files, tokens)
-        data = files[0]
-    return _cut(data, _content(data, tokens), shares)
-
-
-def _content(path: Path, tokens: str) -> bytes:
-    if tokens != "byte":
-        return read_text(path).encode()
-    content = read_bytes(path)
-    if not content:
-        raise ValueError(f"{path} is empty")
-    return content
-
-
-def _cut(
-    path: Path, content: bytes, shares: tuple[float, float, float]
-) -> dict[str, bytes]:
-    """Between characters; a byte that belongs to none counts as one."""
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0 or shares[1] == 0:
-        raise ValueError(
-            f"split needs three shares that add up to 1, training and validation above 0, "
-            f"got {shares}"
-        )
-    text = content.decode("utf-8", "surrogateescape")
-    first = int(shares[0] * len(text))
-    second = int((shares[0] + shares[1]) * len(text))
-    parts = text[:first], text[first:second], text[second:]
-    splits = {
-        name: part.encode("utf-8", "surrogateescape")
-        for name, part in zip(SPLITS, parts, strict=True)
-    }
-    if not splits["test"]:
-        del splits["test"]
-    if not all(splits.values()):
-        raise ValueError(f"{path} is too short to divide: it has {len(text)} characters")
-    return splits
-
-
-def _is_for(split: str, path: Path) -> bool:
-    """Whether a word of the file's name begins with that of the split: "latest" is none."""
-    return re.search(rf"(?<![a-z]){split}", path.name) is not None
-
-
-def _folder(folder: Path, files: list[Path], tokens: str) -> dict[str, bytes]:
-    splits = {}
-    for name in SPLITS:
-        found = [path for path in files if _is_for(name, path)]
-        if len(found) > 1:
-            names = ", ".join(p.name for p in found)
-            raise ValueError(f"{folder} has several files for {name!r}: {names}")
-        if found:
-            splits[name] = _content(found[0], tokens)
-        elif name != "test":
-            raise ValueError(
-                f"{folder} has no file with {name!r} at the beginning of a word of its name"
-            )
-    return splits
+    return splits.read_splits(data, shares, tokens)
 
 
 def _standard_library() -> dict[str, bytes]:
@@ -93,11 +25,11 @@ def _standard_library() -> dict[str, bytes]:
     tests = {"test", "tests", "idle_test"}
     tables = {"encodings", "pydoc_data"}
     left_out = {"site-packages", "dist-packages"} | tests | tables
-    splits: dict[str, list[bytes]] = {name: [] for name in SPLITS}
+    files: dict[str, list[bytes]] = {name: [] for name in SPLITS}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
         if left_out.isdisjoint(name.parts):
             place = hashlib.sha256(name.as_posix().encode()).digest()[0] % 20
             split = {0: "valid", 1: "test"}.get(place, "train")
-            splits[split].append(path.read_bytes())
-    return {name: b"\n".join(files) for name, files in splits.items()}
+            files[split].append(path.read_bytes())
+    return {name: b"\n".join(parts) for name, parts in files.items()}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.translation.bpe import SPACE
 from experiments.translation.translation import Look
+from jaxrnn.data.bpe import SPACE
 
 
 def draw(look: Look, path: Path) -> None:

@@ -15,12 +15,12 @@ from jax import Array
 
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
-from experiments.translation.vocabulary import BEGIN, Vocabulary
 from jaxrnn.cell import Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
 from jaxrnn.data.files import digest, read_json, text_digest
+from jaxrnn.data.vocabulary import BEGIN, Vocabulary
 from jaxrnn.models.attention import (
     Additive,
     AttendAfter,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.translation.vocabulary import Vocabulary, words
+from jaxrnn.data.vocabulary import Vocabulary, words
 
 
 def scores(

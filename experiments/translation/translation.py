@@ -10,8 +10,8 @@ from flax import nnx
 from jax import Array
 
 from experiments.translation.problem import Languages, Model, before_each
-from experiments.translation.vocabulary import BEGIN, END
 from jaxrnn.data.buckets import Buckets, edges_for, pad
+from jaxrnn.data.vocabulary import BEGIN, END
 from jaxrnn.models.sampling import NO_TOKEN
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.translator import Translator

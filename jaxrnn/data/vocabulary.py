@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.translation import bpe
+from jaxrnn.data import bpe
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 MARKS = ("<pad>", "<unk>", "<s>", "</s>")
