@@ -201,7 +201,10 @@ def test_the_weights_shown_are_those_that_were_read_with(recurrence):
 
 
 def test_attending_after_leaves_the_cell_to_the_fast_strategy():
-    assert "fused" in explain(ATTENDING["after"])
+    recurrence = ATTENDING["after"]
+    assert "fused" in explain(recurrence, reading(recurrence), normal(3, T, B, D))
+    with pytest.raises(ValueError, match="memory"):
+        explain(recurrence)  # as unroll does
 
 
 @pytest.mark.parametrize(
