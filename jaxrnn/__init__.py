@@ -118,3 +118,5 @@ from jaxrnn.wrappers.zoneout import (
     Zoneout as Zoneout,
     ZoneoutParams as ZoneoutParams,
 )
+
+__version__ = "0.1.0"
