@@ -44,6 +44,9 @@ TOO_LARGE = {
     " on every chip",
 }
 
+# What the sentences and the verdict say, which the table need not.
+UNSEEN = {"wrong", "known", "why", "ok", "compiles", "fits", "in loops"}
+
 MISSING = (
     "tpu-check needs libtpu, the compiler of TPUs, which runs without one: "
     "pip install 'jaxrnn[tpu]', or in a checkout pip install -e '.[tpu]'"
@@ -83,24 +86,26 @@ def judged(row: dict[str, Any], name: str) -> dict[str, Any]:
     return row | {"ok": not wrong} | ({"wrong": wrong} if wrong else {})
 
 
+def said(results: list[dict[str, Any]]) -> list[str]:
+    """What is wrong, or known to be, a sentence each."""
+    rows = [row for found in results for row in found["rows"]]
+    sentences = [row[key] for key in ("wrong", "known") for row in rows if key in row]
+    return sentences + [f"{f['probe']}: {f['failed']}" for f in results if "failed" in f]
+
+
 def body(results: list[dict[str, Any]]) -> list[str]:
-    """What is wrong, in sentences, and one table of all programs."""
-    rows = [{"preset": found["probe"], **row} for found in results for row in found["rows"]]
-    bad = [row["wrong"] for row in rows if "wrong" in row]
-    bad += [f"{f['probe']}: {f['failed']}" for f in results if "failed" in f]
-    known = [row["known"] for row in rows if "known" in row]
-    left_out = {"wrong", "known", "why", "ok", "compiles", "fits", "of", "in loops"}
-    shown = []
-    for row in rows:
-        verdict = "ok" if row["ok"] else "**fails**"
-        memory = f" of {row['of']}" if "of" in row else ""
-        row = row | {"MiB": f"{row.get('MiB', 'too much')}{memory}"}
-        shown.append(
-            {key: value for key, value in row.items() if key not in left_out}
-            | {"verdict": "does not fit" if "known" in row else verdict}
-        )
-    lines = [f"- {sentence}" for sentence in [*bad, *known]]
-    return ["", *lines, "", *probes.table(shown)]
+    """What is said, and one table of all programs."""
+    rows = [
+        {"preset": found["probe"], "verdict": verdict(row), **row}
+        for found in results
+        for row in found["rows"]
+    ]
+    table = probes.table({k: v for k, v in row.items() if k not in UNSEEN} for row in rows)
+    return ["", *(f"- {sentence}" for sentence in said(results)), "", *table]
+
+
+def verdict(row: dict[str, Any]) -> str:
+    return "does not fit" if "known" in row else "ok" if row["ok"] else "**fails**"
 
 
 def main() -> None:
@@ -132,9 +137,9 @@ def main() -> None:
     for probe in wanted:
         found = probes.run(probe, arguments.seconds, WITHOUT_A_TPU)
         found["rows"] = [judged(row, probe.name) for row in found["rows"]]
-        for row in found["rows"]:
-            print(*(f"  {row[key]}" for key in ("wrong", "known") if key in row), sep="\n")
         results.append(found)
+        for sentence in said([found]):
+            print(f"  {sentence}", flush=True)
         title = "What the compiler of TPUs makes of every preset"
         probes.write(arguments.out / "tpu", title, about, results, body(results))
     print(f"{arguments.out / 'tpu.md'}: {len(results)} presets; nothing ran on a TPU")
