@@ -13,9 +13,11 @@ import chex
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
+import jaxrnn
 from experiments.speed import tpu_check
-from experiments.speed.tpu import made_up
+from experiments.speed.tpu import compiling, made_up, programs
 from experiments.speed.tpu.hlo import Cycles, Module, counted, in_loops
 
 COST = 'backend_config={"window_config":{"estimated_cycles":"%d"}}'
@@ -185,18 +187,42 @@ def test_without_libtpu_one_sentence_says_what_to_install(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         tpu_check.main()
     assert ended.value.code == 2
-    assert "pip install 'jaxrnn[tpu]'" in capsys.readouterr().err
+    assert f"pip install 'jax[tpu]=={jax.__version__}'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(find_spec("libtpu") is None, reason="no libtpu: the extra tpu has it")
+needs_libtpu = pytest.mark.skipif(
+    find_spec("libtpu") is None, reason="no libtpu: the extra tpu has it"
+)
+
+
+@needs_libtpu
 def test_two_presets_compile_for_a_tpu_that_is_not_there(tmp_path):
     command = [sys.executable, "-m", "experiments.speed.tpu_check", "--out", tmp_path]
     command += ["--chips", "v5e", "--only", "language_model tiny", "music tiny"]
     subprocess.run(command, check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
     report = json.loads((tmp_path / "tpu.json").read_text())
     assert "NOTHING BELOW RAN ON A TPU" in report["hardware"]
-    programs = [row["program"] for found in report["results"] for row in found["rows"]]
-    assert programs == ["step", "evaluation", "sampler", "step", "evaluation"]
+    rows = [row for found in report["results"] for row in found["rows"]]
+    names = [row["program"] for row in rows]
+    assert names == ["step", "evaluation", "sampler", "step", "evaluation"]
+    assert all(row["turns"] for row in rows)
+    assert rows[0]["collectives"] and rows[3]["collectives"]
+
+
+@needs_libtpu
+def test_weights_that_the_chips_share_are_seen_to_be_gathered_at_every_step(monkeypatch):
+    for name, value in tpu_check.WITHOUT_A_TPU.items():
+        monkeypatch.setenv(name, value)
+    mesh = Mesh(programs.describe("v5e:2x2"), ("data",), axis_types=(AxisType.Auto,))
+    cell = jaxrnn.LSTM(128, 128)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0)))
+    params = programs.like(params, lambda leaf: PartitionSpec("data"), mesh)
+    xs = jax.ShapeDtypeStruct((50, 8, 128), np.float32)
+    xs = programs.like(xs, programs.whole, mesh)
+    run = jax.jit(lambda params, xs: jaxrnn.unroll(cell, params, xs))
+    row = compiling.compiled(lambda: run.lower(params, xs), "v5e")
+    about = {"program": "step", "chip": "v5e", "chips": 4}
+    assert "collective in a loop" in tpu_check.judged(about | row, "mine")["wrong"]
 
 
 def longest(problem):

@@ -49,7 +49,7 @@ UNSEEN = {"wrong", "known", "why", "ok", "compiles", "fits", "in loops"}
 
 MISSING = (
     "tpu-check needs libtpu, the compiler of TPUs, which runs without one: "
-    "pip install 'jaxrnn[tpu]', or in a checkout pip install -e '.[tpu]'"
+    f"{sys.executable} -m pip install 'jax[tpu]=={importlib.metadata.version('jax')}'"
 )
 
 
