@@ -16,7 +16,7 @@ from experiments.language_model.problem import NextToken
 from experiments.long_lag import config as long_lag
 from experiments.long_lag.trials import make_trials
 from experiments.music import config as music
-from experiments.music.pieces import KEYS, SPLITS
+from experiments.music.pieces import KEYS, SPLITS, Pieces
 from experiments.music.problem import Music
 from experiments.sentiment import config as sentiment
 from experiments.sentiment.data import Corpus, Example
@@ -110,7 +110,9 @@ def learn_music(name: str, config: Any) -> Trainer:
     longest = PIECES[config.data.name] if config.data else MADE_HERE
     learned = min(longest[0], config.sequence_length + 1)
     frames = dict.fromkeys(SPLITS, longest[1]) | {"train": learned}
-    pieces = {split: [np.zeros((n, KEYS), np.uint8)] for split, n in frames.items()}
+    pieces: dict[str, Pieces] = {
+        split: [np.zeros((n, KEYS), np.uint8)] for split, n in frames.items()
+    }
     return config.make_trainer(Music(config, pieces))
 
 
@@ -129,8 +131,9 @@ def learn_translation(name: str, config: Any) -> Trainer:
         *(Vocabulary((*MARKS, *_names(size - len(MARKS)))) for size in sizes[:2])
     )
     sentence = " ".join(["a"] * (sizes.longest - 1))
-    pairs = dict.fromkeys(SPLITS, Pairs([sentence], [sentence]))
-    return config.make_trainer(Translation(config, languages, pairs))
+    pairs = Pairs([sentence], [sentence])
+    splits: dict[str, Pairs] = {split: pairs for split in SPLITS}
+    return config.make_trainer(Translation(config, languages, splits))
 
 
 class Experiment(NamedTuple):
