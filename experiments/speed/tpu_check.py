@@ -24,9 +24,8 @@ from typing import Any
 
 from experiments.speed import probes
 from experiments.speed.probes import Probe
+from experiments.speed.tpu.compiling import GIB
 from experiments.speed.tpu.made_up import EXPERIMENTS
-
-CHIPS = ("v5e", "v6e")
 
 # What libtpu asks for where there is no TPU, or another process has it loaded.
 WITHOUT_A_TPU = {
@@ -112,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("tpu-check"))
     parser.add_argument("--only", nargs="+", help="only presets whose name begins so")
-    parser.add_argument("--chips", nargs="+", default=list(CHIPS), choices=CHIPS)
+    parser.add_argument("--chips", nargs="+", default=list(GIB), choices=GIB)
     parser.add_argument("--seconds", type=float, default=900, help="at most, for a preset")
     arguments = parser.parse_args()
     if find_spec("libtpu") is None:

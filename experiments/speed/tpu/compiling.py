@@ -68,7 +68,7 @@ def compiled(lower: Any, chip: str) -> dict[str, Any]:
     except Exception as error:
         found = _TOO_LARGE.search(str(error))
         if found:
-            return {"compiles": False, "fits": False, "why": found[1]}
+            return {"compiles": False, "fits": False, "why": found[1].rstrip(".")}
         return {"compiles": False, "why": brief(error)}
     taken = round(time.monotonic() - began, 1)
     module = hlo.Module.parse(program.as_text())

@@ -7,6 +7,7 @@ turns is read off its condition, a counter compared with a constant.
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -129,7 +130,9 @@ class Module:
     def cycles(self) -> Cycles:
         return self._cycles(self.entry, inside=False)
 
-    def _walk(self, name: str | None = None, loop: Loop | None = None):
+    def _walk(
+        self, name: str | None = None, loop: Loop | None = None
+    ) -> Iterator[tuple[Instruction, Loop | None]]:
         """(instruction, the innermost loop around it) of all that the entry reaches."""
         for found in self.computations[name or self.entry]:
             yield found, loop

@@ -1,5 +1,6 @@
 """The programs of a training run, lowered for the chips of a TPU that is only described."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -28,14 +29,15 @@ def describe(topology: str) -> Any:
 
 def spread(trainer: Trainer, devices: Any) -> Trainer:
     """The trainer over as many of the devices as can share its rows evenly."""
-    for count in range(len(devices), 0, -1):
+
+    def over(count: int) -> Trainer:
         mesh = Mesh(np.array(devices[:count]), (DATA,), axis_types=(AxisType.Auto,))
-        try:
-            return replace(trainer, mesh=mesh)
-        except ValueError:
-            if count == 1:
-                raise
-    raise ValueError("there are no devices")
+        return replace(trainer, mesh=mesh)
+
+    for count in range(len(devices), 1, -1):
+        with contextlib.suppress(ValueError):
+            return over(count)
+    return over(1)
 
 
 def programs(trainer: Trainer) -> Programs:
