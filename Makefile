@@ -4,18 +4,22 @@
 # make lint    style and types
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
 # make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
+# make tpu-check   what the compiler of TPUs makes of every preset, without a TPU: needs the extra tpu
 # PYTHON=python3.13 make test   chooses the interpreter
 
 PYTHON ?= python3
 VENV ?= .venv
 MINUTES ?= 10
 GPU_PYTHON ?= $(VENV)/bin/python
+TPU_PYTHON ?= $(VENV)/bin/python
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSION))
 
-.PHONY: train test faults lint gpu-check gpu-rows
+TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
+
+.PHONY: train test faults lint gpu-check gpu-rows tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -38,6 +42,10 @@ gpu-check: $(GPU_READY)
 
 gpu-rows: $(GPU_READY)
 	$(GPU_PYTHON) -m experiments.speed.gpu_rows --minutes $(MINUTES)
+
+# TPU_PYTHON: an environment of yours with the extras experiments and tpu.
+tpu-check: $(TPU_READY)
+	$(TPU_PYTHON) -m experiments.speed.tpu_check
 
 $(VENV)/run-$(VERSION): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("jaxrnn needs Python 3.11 or newer, this is $(VERSION); choose another with PYTHON=python3.12 make ...")'

@@ -10,20 +10,16 @@ kernel's tiling is simulated instead, and the report says that nothing ran on ha
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-PACKAGE = "experiments.speed.gpu"
+from experiments.speed.probes import Probe, commit, first_line, run, sound, table, write
 
 BATCHES = [f"{size}x{batch}" for size in (512, 256) for batch in (64, 16, 128)]
 SIZES = [f"{size}x64" for size in (512, 256, 1024)]
@@ -37,23 +33,18 @@ CELLS = (  # one of every family; `parity` alone goes through all
 )
 
 
-class Probe(NamedTuple):
-    """One process: `python -m experiments.speed.gpu.MODULE ARGUMENTS`."""
-
-    name: str
-    module: str
-    arguments: Sequence[str] = ()
-    flags: str = ""  # for XLA
-
-
 def layers(name: str, **options: list[str]) -> Probe:
     arguments = [word for key, values in options.items() for word in (f"--{key}", *values)]
-    return Probe(name, "layers", arguments)
+    return Probe(name, "gpu.layers", arguments)
 
 
 TIMES = [
     *(
-        Probe(f"persistent {size}", "persistent_check", ("--size", size, "--masked", *more))
+        Probe(
+            f"persistent {size}",
+            "gpu.persistent_check",
+            ("--size", size, "--masked", *more),
+        )
         for size, more in zip(
             BATCHES, (["512x64"], [], [], [], ["256x16"], []), strict=True
         )
@@ -63,78 +54,35 @@ TIMES = [
         for cell in ("lstm", "gru")
         for dtype in ("bfloat16", "float32")
     ),
-    Probe("torch.nn LSTM", "torch_layers", ("--size", *BATCHES, "1024x64")),
-    Probe("torch.nn GRU", "torch_layers", ("--cell", "gru", "--size", *SIZES)),
+    Probe("torch.nn LSTM", "gpu.torch_layers", ("--size", *BATCHES, "1024x64")),
+    Probe("torch.nn GRU", "gpu.torch_layers", ("--cell", "gru", "--size", *SIZES)),
     *(
         Probe(
             f"language model 2x{hidden}",
-            "language_model",
+            "gpu.language_model",
             ("--hidden", hidden, "--precision", "bfloat16", "float32")
             + ("--ways", "fused", "fused unroll 1"),
         )
         for hidden in ("650", "1500")
     ),
-    Probe("torch language model", "torch_language_model", ("--hidden", "650", "1500")),
-    Probe("cuDNN's layout", "cudnn"),
+    Probe("torch language model", "gpu.torch_language_model", ("--hidden", "650", "1500")),
+    Probe("cuDNN's layout", "gpu.cudnn"),
     layers("cuDNN through JAX", size=SIZES, dtype=["float32"], programs=CUDNN),
     layers("rungs", size=["512x64"], dtype=["bfloat16"], programs=LADDER),
     layers("batches", size=["512x16", "256x16"], dtype=["bfloat16"], programs=RUNGS),
 ]
 
 CORRECTNESS = [
-    Probe("parity float32", "parity", ("--only", *CELLS)),
-    Probe("parity bfloat16", "parity", ("--bfloat16", "--only", *CELLS)),
+    Probe("parity float32", "gpu.parity", ("--only", *CELLS)),
+    Probe("parity bfloat16", "gpu.parity", ("--bfloat16", "--only", *CELLS)),
     *(
-        Probe(f"bits {name} {run}", "language_model", ("--repeat", "2"), flags)
+        Probe(f"bits {name} {run}", "gpu.language_model", ("--repeat", "2"), flags)
         for name, flags in (("as it is", ""), ("deterministic", DETERMINISTIC))
         for run in "ab"
     ),
 ]
 
-WITHOUT_A_GPU = [Probe("lowering and simulation", "lowering")]
-
-
-def run(probe: Probe, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Its rows, its seconds and what went wrong, if anything did."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {probe.flags}".strip()
-    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
-    command = [sys.executable, "-m", f"{PACKAGE}.{probe.module}", *probe.arguments]
-    began, rows, noise = time.monotonic(), [], []
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    watch = threading.Timer(seconds, process.kill)
-    watch.start()
-    assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            noise.append(line.rstrip())
-    process.stdout.close()
-    code = process.wait()
-    watch.cancel()
-    taken = time.monotonic() - began
-    found: dict[str, Any] = {"probe": probe.name, "seconds": round(taken, 1), "rows": rows}
-    if code:
-        stopped = f"stopped after {seconds:.0f} s"
-        found["failed"] = stopped if taken >= seconds else f"exit code {code}"
-        found["noise"] = noise[-25:]
-    print(
-        f"{probe.name}: {len(rows)} rows in {taken:.0f} s",
-        found.get("failed", ""),
-        flush=True,
-    )
-    return found
-
-
-def sound(rows: list[dict[str, Any]]) -> bool:
-    return all(row.get("ok") is not False for row in rows)
+WITHOUT_A_GPU = [Probe("lowering and simulation", "gpu.lowering")]
 
 
 def has_gpu() -> bool:
@@ -146,14 +94,7 @@ def has_gpu() -> bool:
     return answer.stdout.strip() == "gpu"
 
 
-def machine(commit: str | None) -> dict[str, Any]:
-    def first_line(*command: str) -> str | None:
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        except OSError:
-            return None
-        return done.stdout.strip().partition("\n")[0] or None
-
+def machine(named: str | None) -> dict[str, Any]:
     versions = (
         "import importlib.metadata as m; print({p: m.version(p) for p in "
         "('jax', 'jaxlib', 'flax') if m.version(p)})"
@@ -162,38 +103,18 @@ def machine(commit: str | None) -> dict[str, Any]:
     return {
         "card": first_line("nvidia-smi", query, "--format=csv,noheader"),
         "versions": first_line(sys.executable, "-c", versions),
-        "commit": commit or first_line("git", "rev-parse", "--short", "HEAD"),
+        "commit": named or commit(),
     }
 
 
-def table(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Markdown, with a column for every key that a row has."""
-    rows = list(rows)
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-
-    def show(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = [" | ".join(keys), " | ".join("---" for _ in keys)]
-    lines += [" | ".join(show(row.get(key, "")) for key in keys) for row in rows]
-    return [f"| {line} |" for line in lines]
-
-
-LOCK = threading.Lock()
-
-
-def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    whole = {**about, "results": results}
-    text = json.dumps(whole, indent=0)
-    lines = ["# What this GPU showed", ""]
-    lines += [f"- {key}: {value}" for key, value in about.items()]
+def sections(results: list[dict[str, Any]]) -> list[str]:
+    """A table for each probe."""
+    lines = []
     for found in results:
         failed = f", {found['failed']}" if "failed" in found else ""
         lines += ["", f"## {found['probe']} ({found['seconds']} s{failed})", ""]
         lines += table(found["rows"])
-    with LOCK:
-        (out / "gpu.json").write_text(text + "\n")
-        (out / "gpu.md").write_text("\n".join(lines) + "\n")
+    return lines
 
 
 def main() -> None:
@@ -213,7 +134,8 @@ def main() -> None:
     def take(probe: Probe, **environment: str) -> None:
         left = arguments.budget - (time.monotonic() - began)
         results.append(run(probe, max(left, 1), environment))
-        write(arguments.out, about, results)
+        body = sections(results)
+        write(arguments.out / "gpu", "What this GPU showed", about, results, body)
 
     def wanted(probe: Probe) -> bool:
         return not arguments.only or probe.name.startswith(tuple(arguments.only))
@@ -229,7 +151,7 @@ def main() -> None:
         for probe in WITHOUT_A_GPU:
             take(probe._replace(arguments=(*probe.arguments, *small)), JAX_PLATFORMS="cpu")
     print(f"{arguments.out / 'gpu.md'}: {len(results)} probes")
-    if any("failed" in found or not sound(found["rows"]) for found in results):
+    if not sound(results):
         sys.exit(1)
 
 

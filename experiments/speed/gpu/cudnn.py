@@ -19,7 +19,8 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 import jaxrnn
 from experiments.speed.gpu.layers import inputs
-from experiments.speed.gpu.measure import brief, distance, emit
+from experiments.speed.gpu.measure import distance
+from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_cudnn
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)

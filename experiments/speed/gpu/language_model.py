@@ -21,14 +21,8 @@ from flax import nnx
 
 import jaxrnn
 from experiments.speed.gpu.layers import GRAPH, UNROLLED_GRAPH, unrolled
-from experiments.speed.gpu.measure import (
-    alone,
-    brief,
-    compile_all,
-    emit,
-    milliseconds,
-    waited,
-)
+from experiments.speed.gpu.measure import alone, compile_all, milliseconds, waited
+from experiments.speed.probes import brief, emit
 from jaxrnn.models import LanguageModel
 
 V, B, T, RATE = 10_000, 20, 35, 0.1

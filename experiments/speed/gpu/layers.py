@@ -22,15 +22,8 @@ from flax import linen
 from jax import Array
 
 import jaxrnn
-from experiments.speed.gpu.measure import (
-    alone,
-    brief,
-    compile_all,
-    distance,
-    emit,
-    milliseconds,
-    waited,
-)
+from experiments.speed.gpu.measure import alone, compile_all, distance, milliseconds, waited
+from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_cudnn, to_linen
 from jaxrnn.strategies.choose import Named
 from jaxrnn.strategies.turns import STEPS_A_TURN

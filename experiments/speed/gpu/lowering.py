@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 import jaxrnn
 from experiments.speed.gpu import layers, persistent, persistent_check
-from experiments.speed.gpu.measure import brief, distance, emit
+from experiments.speed.gpu.measure import distance
+from experiments.speed.probes import brief, emit
 
 
 def lowered(name: str, function: Any, *arguments: Any) -> None:

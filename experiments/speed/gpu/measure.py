@@ -1,4 +1,4 @@
-"""What the probes of a GPU share: rows as JSON lines, compiling in threads, timing.
+"""What the probes of a GPU share: compiling in threads, timing, comparing.
 
 Probes run side by side. They compile together, and each times its programs `alone`: a lock
 on the file that GPU_CHECK_LOCK names is shared by those that compile and held by the one
@@ -7,7 +7,6 @@ that times.
 
 import contextlib
 import fcntl
-import json
 import os
 import statistics
 import threading
@@ -18,11 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-
-
-def emit(**row: Any) -> None:
-    """One result, at once, so that a probe that is stopped loses only what comes after."""
-    print(json.dumps(row), flush=True)
 
 
 @contextlib.contextmanager
@@ -101,7 +95,3 @@ def distance(got: Any, want: Any) -> float:
         error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
         largest = max(largest, float(error) if np.isfinite(error) else float("inf"))
     return largest
-
-
-def brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"

@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array
 
 import jaxrnn
-from experiments.speed.gpu.measure import alone, brief, compile_all, distance, emit
+from experiments.speed.gpu.measure import alone, compile_all, distance
+from experiments.speed.probes import brief, emit
 from jaxrnn.strategies.choose import STRATEGIES, Named
 
 T, B, D, H = 70, 5, 32, 48

@@ -18,15 +18,8 @@ from jax import Array
 import jaxrnn
 from experiments.speed.gpu import persistent
 from experiments.speed.gpu.layers import inputs
-from experiments.speed.gpu.measure import (
-    alone,
-    brief,
-    compile_all,
-    distance,
-    emit,
-    milliseconds,
-    waited,
-)
+from experiments.speed.gpu.measure import alone, compile_all, distance, milliseconds, waited
+from experiments.speed.probes import brief, emit
 
 UNITS = 32  # of a block
 TOLERANCE = {"forward": 1e-2, "gradient": 3e-2}

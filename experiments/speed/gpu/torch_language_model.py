@@ -10,7 +10,8 @@ import argparse
 
 import torch
 
-from experiments.speed.gpu.measure import alone, emit, milliseconds
+from experiments.speed.gpu.measure import alone, milliseconds
+from experiments.speed.probes import emit
 
 V, B, T, RATE = 10_000, 20, 35, 0.1
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from experiments.speed.gpu.layers import PREFIX, inputs, reference
-from experiments.speed.gpu.measure import alone, brief, distance, emit, milliseconds
+from experiments.speed.gpu.measure import alone, distance, milliseconds
+from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_torch
 
 MODES = {  # dtype, TF32

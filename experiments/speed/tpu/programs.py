@@ -1,0 +1,86 @@
+"""The programs of a training run, lowered for the chips of a TPU that is only described."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from experiments.language_model.problem import NextToken
+from experiments.long_lag.trials import AT_ONCE, Trials
+from jaxrnn.models import Sampling, sample
+from jaxrnn.training import Trainer
+from jaxrnn.training.mesh import DATA, shardings
+
+PROMPT, WRITTEN = 16, 200
+
+Programs = Iterator[tuple[str, Callable[[], Any]]]  # a name, and what lowers it
+
+
+def describe(topology: str) -> Any:
+    """The devices of "v5e:2x2"; needs libtpu, and no TPU."""
+    return topologies.get_topology_desc(topology, platform="tpu").devices
+
+
+def spread(trainer: Trainer, devices: Any) -> Trainer:
+    """The trainer over as many of the devices as can share its rows evenly."""
+
+    def over(count: int) -> Trainer:
+        mesh = Mesh(np.array(devices[:count]), (DATA,), axis_types=(AxisType.Auto,))
+        return replace(trainer, mesh=mesh)
+
+    for count in range(len(devices), 1, -1):
+        with contextlib.suppress(ValueError):
+            return over(count)
+    return over(1)
+
+
+def programs(trainer: Trainer) -> Programs:
+    """The step, the evaluation and, of a language model, the sampler."""
+    # The trainer's own compiled functions, not wrapped: so they are as in training.
+    problem, mesh, state = trainer.problem, trainer.mesh, trainer.like
+    batch = problem.batch(0, np.arange(problem.rows))
+    batch = like(batch, problem.batch_spec, mesh)
+    yield "step", lambda: trainer._step.lower(state, batch)
+
+    params = state.evaluated_params
+    if isinstance(trainer, Trials):
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        count = min(AT_ONCE, trainer.problem.config.test_sequences)
+        examples = jax.eval_shape(lambda key: trainer._draw(key, count), key)
+        examples = like(examples, whole, mesh)
+        yield "evaluation", lambda: trainer._examine.lower(params, examples)
+        return
+    batches = problem.evaluation("valid")
+    assert batches is not None
+    longest = like(batches[len(batches) - 1], problem.batch_spec, mesh)
+    carry = jax.eval_shape(problem.evaluation_carry, params)
+    carry = like(carry, problem.carry_spec, mesh)
+    yield "evaluation", lambda: trainer._measure.lower(params, carry, longest)
+
+    if isinstance(problem, NextToken):
+
+        def write(params: Any, prompt: Any, key: Any) -> Any:
+            return sample(problem.model(params), prompt, WRITTEN, key, Sampling(0.7))
+
+        prompt = like(jax.ShapeDtypeStruct((PROMPT, 1), jnp.int32), whole, mesh)
+        yield "sampler", lambda: jax.jit(write).lower(params, prompt, state.key)
+
+
+def whole(array: Any) -> PartitionSpec:
+    """The same on every chip."""
+    return PartitionSpec()
+
+
+def like(tree: Any, spec: Any, mesh: Mesh) -> Any:
+    """The shapes and dtypes of a tree, lying on a mesh."""
+    return jax.tree.map(
+        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+        tree,
+        shardings(tree, spec, mesh),
+    )
