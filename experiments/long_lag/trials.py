@@ -15,7 +15,7 @@ from experiments.long_lag.learn import make_learn
 from experiments.long_lag.problem import LongLag
 from experiments.long_lag.tasks import Example, Result
 from jaxrnn.strategies.select import select
-from jaxrnn.training.evaluation import evenly, watched
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.leaves import Leaf
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.trainer import Trainer
@@ -153,8 +153,7 @@ class Trials(Trainer):
             name: float(np.mean(values[among]))
             for name, values in results._asdict().items()
         }
-        share = len(firsts) / len(there)
-        return figures if share == 1 else figures | {"share": share}
+        return figures | share_of(len(firsts), len(there))
 
     @cached_property
     def _draw(self) -> Any:

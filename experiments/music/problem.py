@@ -1,6 +1,7 @@
 """Learning to predict the next frame of polyphonic music."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -79,7 +80,7 @@ class Music(Problem):
         """Every piece once."""
         pieces = self.splits[split]
         order = list(self._buckets(pieces).in_order())
-        return Batches(len(order), lambda n: as_batch(pieces, order[n]))
+        return Batches(order, partial(as_batch, pieces))
 
     def measure(
         self, params: Any, carry: tuple, batch: Batch

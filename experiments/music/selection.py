@@ -63,8 +63,5 @@ def make_selection(config: Config) -> Selection:
     return Selection(
         make_problem(config),
         *for_each(config.make_optimiser(), factors_of(config)),
-        halt_after=config.halt_after,
-        average=config.average,
-        accumulate=config.accumulate,
-        eval_batches=config.eval_batches,
+        **config.trainer_options(),
     )

@@ -100,8 +100,7 @@ class Sentiment(Problem):
 
     def evaluation(self, split: str) -> Sequence[Batch]:
         texts = self.texts[split]
-        order = list(texts.buckets.in_order())
-        return Batches(len(order), lambda n: texts.batch(order[n]))
+        return Batches(list(texts.buckets.in_order()), texts.batch)
 
     def measure(
         self, params: Any, carry: tuple, batch: Batch

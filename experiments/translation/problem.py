@@ -160,8 +160,7 @@ class Translation(Problem):
 
     def evaluation(self, split: str) -> Sequence[Batch[np.ndarray]]:
         examples = self.examples[split]
-        order = list(examples.buckets.in_order())
-        return Batches(len(order), lambda n: examples.batch(order[n]))
+        return Batches(list(examples.buckets.in_order()), examples.batch)
 
     def measure(
         self, params: Any, carry: tuple, batch: Batch[Array]

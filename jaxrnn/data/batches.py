@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
 class Batches(Sequence[Batch], Generic[Batch]):
-    """`length` batches, of which number n is `make(n)`."""
+    """A batch `make(item)` for each of the items."""
 
-    length: int
-    make: Callable[[int], Batch]
+    items: Sequence[Any]
+    make: Callable[[Any], Batch]
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.items)
 
     def __getitem__(self, number: int) -> Batch:  # pyright: ignore
-        if not 0 <= number < self.length:
-            raise IndexError(f"there are {self.length} batches, and no number {number}")
-        return self.make(number)
+        return self.make(self.items[number])

@@ -86,4 +86,4 @@ class TokenLanes:
                 fresh=np.full(self.lanes, number == 0),
             )
 
-        return Batches(-(-lane_length // self.length), batch)
+        return Batches(range(-(-lane_length // self.length)), batch)

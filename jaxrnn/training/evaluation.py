@@ -39,6 +39,11 @@ def watched(batches: Iterable[Batch], total: int) -> Iterator[Batch]:
         yield batch
 
 
+def share_of(measured: int, there: int) -> dict[str, float]:
+    """What figures say of the share that they were measured on, nothing if that is all."""
+    return {} if measured == there else {"share": measured / there}
+
+
 def evenly(batches: Sequence[Batch], limit: int | None) -> Sequence[Batch]:
     """`limit` of the batches, evenly spaced among them; all of them if None."""
     if limit is None or limit >= len(batches):

@@ -33,6 +33,20 @@ def shardings(tree: Any, spec: Spec, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), tree)
 
 
+def everywhere(array: Any) -> PartitionSpec:
+    """The same on every device."""
+    return PartitionSpec()
+
+
+def placed_like(tree: Any, spec: Spec, mesh: Mesh) -> Any:
+    """The shapes and dtypes of a tree, lying on a mesh, without its numbers."""
+    return jax.tree.map(
+        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+        tree,
+        shardings(tree, spec, mesh),
+    )
+
+
 def place(tree: Any, spec: Spec, mesh: Mesh) -> Any:
     """A tree that every process has whole, on the devices.
 

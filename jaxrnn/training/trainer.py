@@ -9,19 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxrnn.training.accumulation import in_parts
 from jaxrnn.training.averages import moved
-from jaxrnn.training.evaluation import evenly, watched
+from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
     check_rows,
+    everywhere,
     make_mesh,
     place,
     place_rows,
+    placed_like,
     rows_here,
     shardings,
 )
@@ -87,13 +89,9 @@ class Trainer:
     def like(self) -> TrainState:
         """The shapes, dtypes and shardings of a state, without its numbers."""
         state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
-        whole = shardings(state._replace(carry=()), lambda leaf: PartitionSpec(), self.mesh)
-        carry = shardings(state.carry, self.problem.carry_spec, self.mesh)
-        return jax.tree.map(
-            lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
-            state,
-            whole._replace(carry=carry),
-        )
+        whole = placed_like(state._replace(carry=()), everywhere, self.mesh)
+        carry = placed_like(state.carry, self.problem.carry_spec, self.mesh)
+        return whole._replace(carry=carry)
 
     def batch(self, step: int) -> Any:
         """The batch of step `step`, from 0 on, on the devices."""
@@ -155,9 +153,7 @@ class Trainer:
                 totals[name] = total, counted + float(count)
         loss_first = sorted(totals, key=lambda name: (name != "loss", name))
         means = {name: totals[name][0] / totals[name][1] for name in loss_first}
-        figures = self.problem.figures(means)
-        share = len(chosen) / len(batches)
-        return figures if share == 1 else figures | {"share": share}
+        return self.problem.figures(means) | share_of(len(chosen), len(batches))
 
     def deciding(self, figures: dict[str, float]) -> float:
         """Of an evaluation the figure that tells the best; raises ValueError for none."""

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
 from experiments.language_model.problem import NextToken
 from experiments.long_lag.trials import AT_ONCE, Trials
 from jaxrnn.models import Sampling, sample
 from jaxrnn.training import Trainer
-from jaxrnn.training.mesh import DATA, shardings
+from jaxrnn.training.mesh import DATA, everywhere, placed_like
 
 PROMPT, WRITTEN = 16, 200
 
@@ -45,7 +45,7 @@ def programs(trainer: Trainer) -> Programs:
     # The trainer's own compiled functions, not wrapped: so they are as in training.
     problem, mesh, state = trainer.problem, trainer.mesh, trainer.like
     batch = problem.batch(0, np.arange(problem.rows))
-    batch = like(batch, problem.batch_spec, mesh)
+    batch = placed_like(batch, problem.batch_spec, mesh)
     yield "step", lambda: trainer._step.lower(state, batch)
 
     params = state.evaluated_params
@@ -53,14 +53,14 @@ def programs(trainer: Trainer) -> Programs:
         key = jax.eval_shape(lambda: jax.random.key(0))
         count = min(AT_ONCE, trainer.problem.config.test_sequences)
         examples = jax.eval_shape(lambda key: trainer._draw(key, count), key)
-        examples = like(examples, whole, mesh)
+        examples = placed_like(examples, everywhere, mesh)
         yield "evaluation", lambda: trainer._examine.lower(params, examples)
         return
     batches = problem.evaluation("valid")
     assert batches is not None
-    longest = like(batches[len(batches) - 1], problem.batch_spec, mesh)
+    longest = placed_like(batches[len(batches) - 1], problem.batch_spec, mesh)
     carry = jax.eval_shape(problem.evaluation_carry, params)
-    carry = like(carry, problem.carry_spec, mesh)
+    carry = placed_like(carry, problem.carry_spec, mesh)
     yield "evaluation", lambda: trainer._measure.lower(params, carry, longest)
 
     if isinstance(problem, NextToken):
@@ -68,19 +68,5 @@ def programs(trainer: Trainer) -> Programs:
         def write(params: Any, prompt: Any, key: Any) -> Any:
             return sample(problem.model(params), prompt, WRITTEN, key, Sampling(0.7))
 
-        prompt = like(jax.ShapeDtypeStruct((PROMPT, 1), jnp.int32), whole, mesh)
+        prompt = placed_like(jax.ShapeDtypeStruct((PROMPT, 1), jnp.int32), everywhere, mesh)
         yield "sampler", lambda: jax.jit(write).lower(params, prompt, state.key)
-
-
-def whole(array: Any) -> PartitionSpec:
-    """The same on every chip."""
-    return PartitionSpec()
-
-
-def like(tree: Any, spec: Any, mesh: Mesh) -> Any:
-    """The shapes and dtypes of a tree, lying on a mesh."""
-    return jax.tree.map(
-        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
-        tree,
-        shardings(tree, spec, mesh),
-    )

@@ -149,14 +149,16 @@ class Options:
 
     def make_trainer(self, problem: Problem) -> Trainer:
         """Raises ValueError for numbers out of range."""
-        return Trainer(
-            problem,
-            *self.make_optimiser(),
-            halt_after=self.halt_after,
-            average=self.average,
-            accumulate=self.accumulate,
-            eval_batches=self.eval_batches,
-        )
+        return Trainer(problem, *self.make_optimiser(), **self.trainer_options())
+
+    def trainer_options(self) -> dict[str, Any]:
+        """What a `Trainer` takes beside its problem and optimiser."""
+        return {
+            "halt_after": self.halt_after,
+            "average": self.average,
+            "accumulate": self.accumulate,
+            "eval_batches": self.eval_batches,
+        }
 
     def make_optimiser(self, updates_per_step: int = 1) -> Optimiser:
         """With a schedule in steps of `updates_per_step` updates each.

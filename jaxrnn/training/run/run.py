@@ -123,7 +123,8 @@ class Run:
         )
 
     def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
-        """Writes loss.png and result.json, with the test figures of the best parameters.
+        """Writes loss.png and result.json, with the test figures of the best parameters,
+        or of the last ones where nothing was validated.
 
         Raises Cut when `stop` comes before they are there; another start measures them.
         """
