@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import chex
 import jax
@@ -13,6 +14,7 @@ from jaxrnn import (
     GRU,
     LRU,
     LSTM,
+    MLSTM,
     LayerNormLSTM,
     MinGRU,
     Precision,
@@ -247,6 +249,36 @@ def test_a_linear_cell_stays_linear(inner, products, carry, parameters):
         chex.assert_trees_all_close(ys.astype(float), want.astype(float), atol=0.05)
 
 
-def test_a_cell_whose_products_are_not_apart_is_refused():
-    with pytest.raises(ValueError, match="ResetBeforeGRU does not"):
-        Precision(ResetBeforeGRU(D, H), "bfloat16")
+@pytest.mark.parametrize("inner", [ResetBeforeGRU(D, H), MLSTM(D, 4, heads=2)], ids=repr)
+def test_a_cell_whose_products_are_not_apart_projects_narrowly(inner):
+    cell = Precision(inner, "bfloat16")
+    params = cell.init(jax.random.key(0))
+    assert explain(cell) == explain(inner).replace(type(inner).__name__, "Precision", 1)
+    for strategy in ("auto", "scan"):
+        (last, ys), (want_last, want) = (
+            unroll(each, params, inputs(), strategy=strategy) for each in (cell, inner)
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves((last, ys))} == {
+            jnp.dtype("float32")
+        }
+        chex.assert_trees_all_close((last, ys), (want_last, want), atol=0.05)
+        assert np.abs(ys - want).max() > 1e-5
+
+
+@pytest.mark.parametrize("strategy", ["scan", "fused"])
+def test_gradients_add_up_in_float32_over_many_rows(strategy):
+    # Over 4,096 rows a sum in bfloat16 is off by a hundredth and more.
+    inner = LSTM(D, H)
+    params = inner.init(jax.random.key(0))
+    xs, weight = jax.random.normal(jax.random.key(1), (2, 64, 64, D))
+
+    @partial(jax.jit, static_argnums=0)
+    def gradient(cell, params):
+        return jax.grad(
+            lambda p: jnp.mean(unroll(cell, p, xs, strategy=strategy)[1][..., :D] * weight)
+        )(params)
+
+    exact = gradient(inner, params)
+    near = gradient(Precision(inner, "bfloat16"), params)
+    for a, b in zip(exact, near, strict=True):
+        assert np.linalg.norm(a - b) < 0.01 * np.linalg.norm(a)

@@ -26,8 +26,9 @@ class Precision(Wrapper):
     carry; with bfloat16 parameters, `Precision(cell, carry="float32")` keeps a float32
     carry. None is the parameters' dtype. x may have any real floating dtype. Params are
     the cell's, complex ones are left alone. Of a linear cell `project` is in `products` and
-    `read` in `carry`, while a and b keep float32 or wider. Raises ValueError for a dtype
-    that is not floating and for a cell that neither splits into mix and gate nor is linear.
+    `read` in `carry`, while a and b keep float32 or wider. A cell that neither splits nor
+    is linear, such as an MLSTM, has `project` in `products` and its recurrence in `carry`.
+    Raises ValueError for a dtype that is not floating.
     """
 
     cell: Cell
@@ -36,11 +37,6 @@ class Precision(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.cell.splits and not self.cell.linear:
-            raise ValueError(
-                "Precision needs a cell that splits into mix and gate or is linear, which "
-                f"{type(self.cell).__name__} does not"
-            )
         for field in ("products", "carry"):
             dtype = getattr(self, field)
             if dtype is not None:
@@ -58,13 +54,15 @@ class Precision(Wrapper):
         return self.cell.with_noise(params, key, length, batch_shape)
 
     def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
-        return self.cell.prepare(params, _cast(xs, self.products or _dtype(params)))
+        # Narrowed before the loop: what the derivative adds up after it is wide.
+        narrow = _cast(params, self.products)
+        return self.cell.prepare(narrow, _cast(xs, _dtype(narrow)))
 
     def widen(self, carry: Any) -> Any:
         return self.cell.widen(carry) if self.carry is None else carry
 
     def project(self, params: Any, x: Any) -> Any:
-        u = self.cell.project(_cast(params, self.products), x)
+        u = self.cell.project(params, x)
         if not self.cell.linear:
             return u
         a, b, rest = self._linear_cell.affine(params, u)
@@ -73,8 +71,7 @@ class Precision(Wrapper):
         return Affine(a.astype(wide), b.astype(wide), rest)
 
     def mix(self, params: Any, carry: Any) -> Any:
-        products = self.products or _dtype(params)
-        return self.cell.mix(_cast(params, products), _cast(carry, products))
+        return self.cell.mix(params, _cast(carry, _dtype(params)))
 
     def gate(self, params: Any, carry: Any, u: Any, r: Any) -> tuple[Any, Array]:
         params, u, r = _cast((params, u, r), _dtype(carry))
@@ -83,8 +80,21 @@ class Precision(Wrapper):
     def recur(self, params: Any, carry: Any, u: Any) -> tuple[Any, Array]:
         if self.splits:
             return super().recur(params, carry, u)
+        if not self.linear:
+            params, u = _cast((params, u), _dtype(carry))
+            return self.cell.recur(params, carry, u)
         carry = self.pack(u.a * self.unpack(carry) + u.b, like=carry)
         return carry, self.read(params, carry, u.rest)
+
+    @property
+    def chunks(self) -> bool:
+        return self.cell.chunks
+
+    def chunk(
+        self, params: Any, start: Any, carry: Any, us: Any, mask: Any, reset: Any
+    ) -> tuple[Any, Array]:
+        params, us = _cast((params, us), _dtype(carry))
+        return self.cell.chunk(params, start, carry, us, mask, reset)
 
     @property
     def linear(self) -> bool:
