@@ -94,7 +94,11 @@ def make_problem(config: Config) -> NextToken:
 def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:
     """Raises ValueError if the config names no cell or its sizes do not fit."""
     layers = make_layers(
-        config.cell, config.layers, config.embedding_size, config.hidden_size
+        config.cell,
+        config.layers,
+        config.embedding_size,
+        config.hidden_size,
+        precision=config.precision,
     )
 
     def make(key: Array) -> LanguageModel:
@@ -105,6 +109,7 @@ def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:
             dropout=config.dropout,
             dropout_over_time=config.dropout_over_time,
             tied=config.tied,
+            precision=config.precision,
             rngs=nnx.Rngs(params=jax.random.fold_in(key, 0)),
         )
         if config.uniform_init is not None:

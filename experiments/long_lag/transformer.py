@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jaxrnn.models.products import Products
 from jaxrnn.models.transformer import EncoderLayer, check_width, sinusoids
 
 
@@ -16,7 +17,7 @@ class _Layers(nnx.Module):
         width = network.width
         self.enter = nnx.Linear(network.input_size, width, rngs=rngs)
         self.layers = nnx.List(
-            EncoderLayer(width, network.heads, 2 * width, 0.0, rngs)
+            EncoderLayer(width, network.heads, 2 * width, 0.0, Products(), rngs)
             for _ in range(network.layers)
         )
         self.leave = nnx.Linear(width, network.output_size, rngs=rngs)

@@ -109,10 +109,16 @@ def make_problem(config: Config) -> Music:
 
 
 def make_model(config: Config) -> Pure[SequenceModel]:
-    layers = make_layers(config.cell, config.layers, KEYS, config.hidden_size)
+    layers = make_layers(
+        config.cell, config.layers, KEYS, config.hidden_size, precision=config.precision
+    )
     return Pure(
         lambda key: SequenceModel(
-            layers, KEYS, dropout=config.dropout, rngs=nnx.Rngs(params=key)
+            layers,
+            KEYS,
+            dropout=config.dropout,
+            precision=config.precision,
+            rngs=nnx.Rngs(params=key),
         )
     )
 

@@ -133,7 +133,12 @@ def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Pure[Class
         return Bidirectional(layer, layer) if config.bidirectional else layer
 
     layers = make_layers(
-        config.cell, config.layers, config.embedding_size, config.hidden_size, around
+        config.cell,
+        config.layers,
+        config.embedding_size,
+        config.hidden_size,
+        around,
+        config.precision,
     )
     width = layers[-1].output_size
 
@@ -153,6 +158,7 @@ def make_model(config: Config, tokenizer: Tokenizer, classes: int) -> Pure[Class
             dropout=config.dropout,
             word_dropout=config.word_dropout,
             unknown=tokenizer.unknown,
+            precision=config.precision,
             rngs=rngs,
         )
 

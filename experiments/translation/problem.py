@@ -198,6 +198,7 @@ def make(config: Config, languages: Languages, key: Array) -> Model:
             heads=config.heads,
             feed_forward=config.feed_forward,
             dropout=config.dropout,
+            precision=config.precision,
             rngs=rngs,
         )
     encoder = make_encoder(config)
@@ -207,15 +208,14 @@ def make(config: Config, languages: Languages, key: Array) -> Model:
         make_decoder(config, encoder),
         readout_size=config.readout_size,
         dropout=config.dropout,
+        precision=config.precision,
         rngs=rngs,
     )
 
 
 def make_encoder(config: Config) -> Recurrence:
     sizes = config.layers, config.embedding_size, config.hidden_size
-    return _stacked(
-        make_layers(config.cell, *sizes, around=lambda cell: Bidirectional(cell, cell))
-    )
+    return _stacked(config, *sizes, around=lambda cell: Bidirectional(cell, cell))
 
 
 def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
@@ -230,7 +230,7 @@ def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
     }[config.attention]
     fed = config.attention in ("additive", "context")
     inputs = config.embedding_size + (memory if fed else 0)
-    cell = _stacked(make_layers(config.cell, config.layers, inputs, width))
+    cell = _stacked(config, config.layers, inputs, width)
     if attention is None:
         return cell
     return AttendBefore(cell, attention) if fed else AttendAfter(cell, attention)
@@ -262,5 +262,6 @@ def _nats(
     return jnp.sum(jnp.where(batch.target_mask, nats, 0)), jnp.sum(batch.target_mask)
 
 
-def _stacked(layers: list) -> Recurrence:
+def _stacked(config: Config, *sizes: int, **options: Any) -> Recurrence:
+    layers = make_layers(config.cell, *sizes, precision=config.precision, **options)
     return layers[0] if len(layers) == 1 else Stack(tuple(layers))

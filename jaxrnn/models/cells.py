@@ -41,13 +41,18 @@ def make_layers(
     input_size: int,
     hidden_size: int,
     around: Callable[[Cell], Recurrence] = lambda cell: cell,
+    precision: str = "float32",
 ) -> list[Recurrence]:
     """`layers` cells of one kind, each on top of the one before.
 
     around: what each cell is wrapped in, such as `lambda cell: Bidirectional(cell, cell)`.
+    precision: what the cells multiply in: another than "float32" is `jaxrnn.Precision`.
     """
     made: list[Recurrence] = []
     for _ in range(layers):
         size = made[-1].output_size if made else input_size
-        made.append(around(make_cell(name, size, hidden_size)))
+        cell = make_cell(name, size, hidden_size)
+        if precision != "float32":
+            cell = jaxrnn.Precision(cell, precision)
+        made.append(around(cell))
     return made

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.models.products import Dtype, Products
 
 
 class Classifier(nnx.Module):
@@ -30,6 +31,9 @@ class Classifier(nnx.Module):
     layers: the recurrences, from the embedding upwards.
     pooling: `(ys, mask) -> [..., features of the last layer]`, see `jaxrnn.models.pooling`.
 
+    precision: the dtype in which the output layer multiplies; `jaxrnn.Precision` is that of
+        the layers. Everything else is float32.
+
     Raises ValueError without layers, if the sizes of neighbours differ, or if a share is
     out of range.
     """
@@ -46,6 +50,7 @@ class Classifier(nnx.Module):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         unknown: int = 0,
+        precision: Dtype = "float32",
     ):
         for name, share in (("dropout", dropout), ("word_dropout", word_dropout)):
             if not 0 <= share < 1:
@@ -67,7 +72,7 @@ class Classifier(nnx.Module):
         )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
         self.pooling = pooling
-        self.output = nnx.Linear(width, classes, rngs=rngs)
+        self.output = nnx.Linear(width, classes, dot_general=Products(precision), rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.dropout_over_time = nnx.Dropout(dropout, broadcast_dims=(0,))
         self.word_dropout = word_dropout

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence, across
 from jaxrnn.flax import RNN
+from jaxrnn.models.products import Dtype, Products
 from jaxrnn.wrappers.noise import noise_key
 
 
@@ -31,6 +32,8 @@ class LanguageModel(nnx.Module):
         "shared" one for all of them (Gal & Ghahramani 2016).
     tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
         2017), with a linear map between where their widths differ.
+    precision: the dtype in which the output layer multiplies; `jaxrnn.Precision` is that of
+        the layers. Everything else is float32.
 
     Raises ValueError without layers, if the sizes of neighbours differ, or if an option is
     out of range.
@@ -46,6 +49,7 @@ class LanguageModel(nnx.Module):
         dropout: float = 0.0,
         dropout_over_time: str = "each",
         tied: bool = False,
+        precision: Dtype = "float32",
     ):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
@@ -73,16 +77,25 @@ class LanguageModel(nnx.Module):
         self.dropout = nnx.Dropout(
             dropout, broadcast_dims=(0,) if dropout_over_time == "shared" else ()
         )
+        self.multiply = Products(precision)
         self.tied = tied
         if tied:
             self.narrow = (
-                nnx.Linear(width, embedding_size, use_bias=False, rngs=rngs)
+                nnx.Linear(
+                    width,
+                    embedding_size,
+                    use_bias=False,
+                    dot_general=self.multiply,
+                    rngs=rngs,
+                )
                 if width != embedding_size
                 else None
             )
             self.bias = nnx.Param(jnp.zeros(vocabulary_size))
         else:
-            self.output = nnx.Linear(width, vocabulary_size, rngs=rngs)
+            self.output = nnx.Linear(
+                width, vocabulary_size, dot_general=self.multiply, rngs=rngs
+            )
 
     def __call__(
         self,
@@ -142,7 +155,9 @@ class LanguageModel(nnx.Module):
             return self.output(ys)
         if self.narrow is not None:
             ys = self.narrow(ys)
-        return self.embedding.attend(ys) + across(self.bias[...], ys)
+        table = self.embedding.embedding[...]
+        logits = self.multiply(ys, table, (((ys.ndim - 1,), (1,)), ((), ())))
+        return logits + across(self.bias[...], ys)
 
     def _drop(self, xs: Array, key: Array | None) -> Array:
         return xs if key is None else self.dropout(xs, rngs=key)

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.models.products import Dtype, Products
 from jaxrnn.wrappers.noise import noise_key
 
 
@@ -24,6 +25,9 @@ class SequenceModel(nnx.Module):
     as Zoneout, happen only if a `key` is given. `reset` and `mask` `[T, ...]` are those of
     `unroll`.
 
+    precision: the dtype in which the output layer multiplies; `jaxrnn.Precision` is that of
+        the layers. Everything else is float32.
+
     Raises ValueError without layers, if the sizes of neighbours differ, or if `dropout`,
     the share of features dropped, is out of range.
     """
@@ -35,6 +39,7 @@ class SequenceModel(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dropout: float = 0.0,
+        precision: Dtype = "float32",
     ):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
@@ -47,7 +52,12 @@ class SequenceModel(nnx.Module):
                 )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
         self.dropout = nnx.Dropout(dropout)
-        self.output = nnx.Linear(layers[-1].output_size, output_size, rngs=rngs)
+        self.output = nnx.Linear(
+            layers[-1].output_size,
+            output_size,
+            dot_general=Products(precision),
+            rngs=rngs,
+        )
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ from flax import nnx
 from jax import Array
 
 from jaxrnn.cell import across, exportable
+from jaxrnn.models.products import Dtype, Products
 
 
 @exportable
@@ -42,8 +43,9 @@ class Transformer(nnx.Module):
 
     It is called as a `Translator` is: `model(source, mask, tokens)` gives the logits
     `[T, B, V]` of the word after each of `tokens` `[T, B]`, with source `[S, B]` int and
-    its `mask` bool, not empty. Dropout happens only where a `key` is given. Raises
-    ValueError if `width`, D above, is odd or no multiple of `heads`.
+    its `mask` bool, not empty. Dropout happens only where a `key` is given. The dense
+    layers and those of the attention multiply in `precision`; everything else is float32.
+    Raises ValueError if `width`, D above, is odd or no multiple of `heads`.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Transformer(nnx.Module):
         feed_forward: int,
         rngs: nnx.Rngs,
         dropout: float = 0.0,
+        precision: Dtype = "float32",
     ):
         check_width(width, heads)
+        multiply = Products(precision)
         small = jax.nn.initializers.normal(width**-0.5)
         self.source_embedding = nnx.Embed(
             source_size, width, embedding_init=small, rngs=rngs
@@ -67,12 +71,14 @@ class Transformer(nnx.Module):
             target_size, width, embedding_init=small, rngs=rngs
         )
         self.encoder = nnx.List(
-            EncoderLayer(width, heads, feed_forward, dropout, rngs) for _ in range(layers)
+            EncoderLayer(width, heads, feed_forward, dropout, multiply, rngs)
+            for _ in range(layers)
         )
         self.decoder = nnx.List(
-            DecoderLayer(width, heads, feed_forward, dropout, rngs) for _ in range(layers)
+            DecoderLayer(width, heads, feed_forward, dropout, multiply, rngs)
+            for _ in range(layers)
         )
-        self.output = _linear(width, target_size, rngs)
+        self.output = _linear(width, target_size, multiply, rngs)
         self.dropout = nnx.Dropout(dropout)
         self.width = width
 
@@ -149,10 +155,16 @@ class Transformer(nnx.Module):
 
 class EncoderLayer(nnx.Module):
     def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, rngs: nnx.Rngs
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        multiply: Products,
+        rngs: nnx.Rngs,
     ):
-        self.among = AttentionLayer(width, heads, dropout, rngs)
-        self.dense = FeedForward(width, feed_forward, dropout, rngs)
+        self.among = AttentionLayer(width, heads, dropout, multiply, rngs)
+        self.dense = FeedForward(width, feed_forward, dropout, multiply, rngs)
 
     def __call__(self, xs: Array, mask: Array, key: Array | None) -> Array:
         keys = _split(key, 2)
@@ -162,11 +174,17 @@ class EncoderLayer(nnx.Module):
 
 class DecoderLayer(nnx.Module):
     def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, rngs: nnx.Rngs
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        multiply: Products,
+        rngs: nnx.Rngs,
     ):
-        self.before = AttentionLayer(width, heads, dropout, rngs)
-        self.across = AttentionLayer(width, heads, dropout, rngs)
-        self.dense = FeedForward(width, feed_forward, dropout, rngs)
+        self.before = AttentionLayer(width, heads, dropout, multiply, rngs)
+        self.across = AttentionLayer(width, heads, dropout, multiply, rngs)
+        self.dense = FeedForward(width, feed_forward, dropout, multiply, rngs)
 
     def __call__(
         self,
@@ -186,9 +204,21 @@ class DecoderLayer(nnx.Module):
 class AttentionLayer(nnx.Module):
     """norm(x + attention of x to keys and values), with several heads."""
 
-    def __init__(self, width: int, heads: int, dropout: float, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        multiply: Products,
+        rngs: nnx.Rngs,
+    ):
         self.attention = nnx.MultiHeadAttention(
-            num_heads=heads, in_features=width, kernel_init=_XAVIER, rngs=rngs
+            num_heads=heads,
+            in_features=width,
+            kernel_init=_XAVIER,
+            qkv_dot_general=multiply,
+            out_dot_general=multiply,
+            rngs=rngs,
         )
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
@@ -217,9 +247,16 @@ class AttentionLayer(nnx.Module):
 class FeedForward(nnx.Module):
     """norm(x + relu(x W_1 + b_1) W_2 + b_2)."""
 
-    def __init__(self, width: int, hidden: int, dropout: float, rngs: nnx.Rngs):
-        self.widen = _linear(width, hidden, rngs)
-        self.narrow = _linear(hidden, width, rngs)
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        dropout: float,
+        multiply: Products,
+        rngs: nnx.Rngs,
+    ):
+        self.widen = _linear(width, hidden, multiply, rngs)
+        self.narrow = _linear(hidden, width, multiply, rngs)
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
@@ -250,8 +287,8 @@ def sinusoids(places: Array, width: int) -> Array:
 _XAVIER = jax.nn.initializers.xavier_uniform()
 
 
-def _linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=_XAVIER, rngs=rngs)
+def _linear(inputs: int, outputs: int, multiply: Products, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=_XAVIER, dot_general=multiply, rngs=rngs)
 
 
 def _drop(dropout: nnx.Dropout, xs: Array, key: Array | None) -> Array:

@@ -12,6 +12,7 @@ from jaxrnn.cells.mlstm import MLSTMCarry
 from jaxrnn.cells.slstm import SLSTMCarry
 from jaxrnn.flax import RNN
 from jaxrnn.models.attention import Attending, Memory, Whole
+from jaxrnn.models.products import Dtype, Products
 from jaxrnn.unroll import unroll
 from jaxrnn.wrappers.noise import noise_key
 
@@ -44,6 +45,9 @@ class Translator(nnx.Module):
         al. 2014), or an `AttendBefore` or `AttendAfter`. `Whole` attention reads the
         summary at every step (Cho et al. 2014).
 
+    precision: the dtype in which the dense layers multiply; `jaxrnn.Precision` is that of
+        the recurrences. Everything else, attention too, is float32.
+
     Raises ValueError if the sizes do not fit, or if the decoder neither attends nor has a
     carry that the summary may start.
     """
@@ -59,7 +63,9 @@ class Translator(nnx.Module):
         readout_size: int,
         rngs: nnx.Rngs,
         dropout: float = 0.0,
+        precision: Dtype = "float32",
     ):
+        multiply = Products(precision)
         for part in (encoder, decoder):
             if part.input_size != embedding_size:
                 raise ValueError(
@@ -83,14 +89,19 @@ class Translator(nnx.Module):
                 "part of its carry may take any value"
             )
         self.starts = nnx.List(
-            nnx.Linear(summary_size(encoder), leaf.shape[-1], rngs=rngs)
+            nnx.Linear(
+                summary_size(encoder), leaf.shape[-1], dot_general=multiply, rngs=rngs
+            )
             for leaf, starts in zip(jax.tree.leaves(carry), free, strict=True)
             if starts
         )
         self.readout = nnx.Linear(
-            decoder.output_size + embedding_size, readout_size, rngs=rngs
+            decoder.output_size + embedding_size,
+            readout_size,
+            dot_general=multiply,
+            rngs=rngs,
         )
-        self.output = nnx.Linear(readout_size, target_size, rngs=rngs)
+        self.output = nnx.Linear(readout_size, target_size, dot_general=multiply, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(

@@ -43,6 +43,9 @@ class Options:
     traceback: bool = False
     """Show where an error was raised, not only its sentence."""
     seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What matrices are multiplied in; parameters, optimiser, gates, carries, softmax and
+    all sums over time are float32."""
 
     steps: int = 1000
     batch_size: int = 32
@@ -103,7 +106,12 @@ class Options:
     @property
     def before(self) -> dict[str, Any]:
         """What runs of versions that lacked an option were trained with."""
-        before = {"eval_batches": None, "weight_decay_of": "all", "accumulate": 1}
+        before = {
+            "eval_batches": None,
+            "weight_decay_of": "all",
+            "accumulate": 1,
+            "precision": "float32",
+        }
         return before | ({"average_from": "initial parameters"} if self.average else {})
 
     @property

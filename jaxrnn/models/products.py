@@ -1,0 +1,37 @@
+"""Products of matrices in a dtype of their own, for the dense layers of a model."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import jax
+from jax import Array
+
+from jaxrnn.strategies.step import for_all_steps
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Products:
+    """`jax.lax.dot_general` that multiplies in `dtype`.
+
+    With "bfloat16" both sides are rounded to it, and the result is as wide as the left side
+    was; so are their gradients. With "float32" nothing is rounded: a product is what it is
+    without it. Flax's layers take one as their `dot_general`. Raises ValueError for another
+    dtype.
+    """
+
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(Dtype):
+            raise ValueError(
+                f"precision must be {' or '.join(map(repr, get_args(Dtype)))}, got "
+                f"{self.dtype!r}"
+            )
+
+    def __call__(self, xs: Array, w: Array, *arguments: Any, **named: Any) -> Array:
+        if self.dtype == "float32":
+            return jax.lax.dot_general(xs, w, *arguments, **named)
+        narrow = xs.astype(self.dtype), for_all_steps(w.astype(self.dtype))
+        return jax.lax.dot_general(*narrow, *arguments, **named).astype(xs.dtype)
