@@ -11,6 +11,9 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0" + (
     " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
 )
 
+# What tests compile stays out of the user's cache folder.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+
 import jax
 import pytest
 from convert_parity import precision as precision

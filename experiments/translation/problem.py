@@ -1,7 +1,7 @@
 """Learning to translate."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,7 +15,7 @@ from jax import Array
 
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
-from jaxrnn.cell import Recurrence
+from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
@@ -214,8 +214,7 @@ def make(config: Config, languages: Languages, key: Array) -> Model:
 
 
 def make_encoder(config: Config) -> Recurrence:
-    sizes = config.layers, config.embedding_size, config.hidden_size
-    return _stacked(config, *sizes, around=lambda cell: Bidirectional(cell, cell))
+    return _stacked(config, config.embedding_size, lambda cell: Bidirectional(cell, cell))
 
 
 def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
@@ -230,7 +229,7 @@ def make_decoder(config: Config, encoder: Recurrence) -> Recurrence:
     }[config.attention]
     fed = config.attention in ("additive", "context")
     inputs = config.embedding_size + (memory if fed else 0)
-    cell = _stacked(config, config.layers, inputs, width)
+    cell = _stacked(config, inputs)
     if attention is None:
         return cell
     return AttendBefore(cell, attention) if fed else AttendAfter(cell, attention)
@@ -262,6 +261,17 @@ def _nats(
     return jnp.sum(jnp.where(batch.target_mask, nats, 0)), jnp.sum(batch.target_mask)
 
 
-def _stacked(config: Config, *sizes: int, **options: Any) -> Recurrence:
-    layers = make_layers(config.cell, *sizes, precision=config.precision, **options)
+def _stacked(
+    config: Config,
+    input_size: int,
+    around: Callable[[Cell], Recurrence] = lambda cell: cell,
+) -> Recurrence:
+    layers = make_layers(
+        config.cell,
+        config.layers,
+        input_size,
+        config.hidden_size,
+        around,
+        config.precision,
+    )
     return layers[0] if len(layers) == 1 else Stack(tuple(layers))

@@ -1,4 +1,4 @@
-"""What a command prints, whatever it prints to.
+"""How a command is run, and what it prints, whatever it prints to.
 
 A terminal or pipe that cannot show a character shows "?" in its place; one that nobody
 reads any more, as in `... | head -1`, ends the command without a traceback.
@@ -10,12 +10,15 @@ import os
 import sys
 from collections.abc import Callable
 
+from jaxrnn.training.run.programs import keep_programs
+
 UNREAD = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Calls a command's `main` and exits with the code that it returns."""
     _prepare()
+    keep_programs()
     try:
         try:
             code = main()
