@@ -4,42 +4,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.models.products import Products
-from jaxrnn.models.transformer import EncoderLayer, check_width, sinusoids
-
-
-class _Layers(nnx.Module):
-    def __init__(self, network: "TransformerNetwork", rngs: nnx.Rngs):
-        width = network.width
-        self.enter = nnx.Linear(network.input_size, width, rngs=rngs)
-        self.layers = nnx.List(
-            EncoderLayer(width, network.heads, 2 * width, 0.0, Products(), rngs)
-            for _ in range(network.layers)
-        )
-        self.leave = nnx.Linear(width, network.output_size, rngs=rngs)
-
-    def __call__(self, xs: Array) -> Array:
-        length, width = len(xs), self.enter.out_features
-        # Flax's attention wants time just before the features.
-        ys = self.enter(jnp.moveaxis(xs, 0, -2))
-        ys += sinusoids(jnp.arange(length), width).astype(ys.dtype)
-        before = jnp.tril(jnp.ones((length, length), bool))
-        for layer in self.layers:
-            ys = layer(ys, before, None)
-        return jnp.moveaxis(self.leave(ys), -2, 0)
+from jaxrnn.models import CausalTransformer
+from jaxrnn.models.transformer import check_width
 
 
 @dataclass(frozen=True)
 class TransformerNetwork:
     """y = layers(x W + b + position), each looking back only; z = y W_z + b_z.
 
-    Called as a `Network` is: xs `[T, ..., D]` gives z `[T, ..., output_size]`. A layer is
-    that of `jaxrnn.models.Transformer`'s encoder, its two dense layers twice as wide.
-    Raises ValueError if the width is odd or no multiple of the heads.
+    Called as a `Network` is: xs `[T, ..., D]` gives z `[T, ..., output_size]`, by a
+    `CausalTransformer` whose two dense layers a layer are twice as wide. Raises ValueError
+    if the width is odd or no multiple of the heads.
     """
 
     input_size: int
@@ -53,10 +31,21 @@ class TransformerNetwork:
 
     @cached_property
     def graph(self) -> nnx.GraphDef:
-        return nnx.graphdef(nnx.eval_shape(lambda: _Layers(self, nnx.Rngs(0))))
+        return nnx.graphdef(nnx.eval_shape(lambda: self._make(nnx.Rngs(0))))
 
     def init(self, key: Array) -> Any:
-        return nnx.state(_Layers(self, nnx.Rngs(key)))
+        return nnx.state(self._make(nnx.Rngs(key)))
 
     def __call__(self, params: Any, xs: Array) -> Array:
-        return nnx.merge(self.graph, params)(xs)
+        return nnx.merge(self.graph, params)(xs)[1]
+
+    def _make(self, rngs: nnx.Rngs) -> CausalTransformer:
+        return CausalTransformer(
+            self.input_size,
+            self.output_size,
+            self.width,
+            layers=self.layers,
+            heads=self.heads,
+            feed_forward=2 * self.width,
+            rngs=rngs,
+        )

@@ -1,6 +1,7 @@
 """The cells that models are made of, by the names that command lines take."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jaxrnn
 from jaxrnn.cell import Cell, Recurrence
@@ -36,7 +37,7 @@ def make_cell(name: str, input_size: int, hidden_size: int) -> Cell:
 
 
 def make_layers(
-    name: str,
+    cell: str | Callable[[int, int], Cell],
     layers: int,
     input_size: int,
     hidden_size: int,
@@ -45,14 +46,16 @@ def make_layers(
 ) -> list[Recurrence]:
     """`layers` cells of one kind, each on top of the one before.
 
+    cell: a name that `make_cell` knows, or what makes one of an input and a hidden size.
     around: what each cell is wrapped in, such as `lambda cell: Bidirectional(cell, cell)`.
     precision: what the cells multiply in: another than "float32" is `jaxrnn.Precision`.
     """
+    make = partial(make_cell, cell) if isinstance(cell, str) else cell
     made: list[Recurrence] = []
     for _ in range(layers):
         size = made[-1].output_size if made else input_size
-        cell = make_cell(name, size, hidden_size)
+        layer = make(size, hidden_size)
         if precision != "float32":
-            cell = jaxrnn.Precision(cell, precision)
-        made.append(around(cell))
+            layer = jaxrnn.Precision(layer, precision)
+        made.append(around(layer))
     return made
