@@ -4,8 +4,8 @@
     python -m experiments.state_tracking.report runs/state_tracking/*
 
 Each run is one of `experiments.state_tracking.train`, in a folder of its own. The same
-command goes on where it stopped: a run that came to its end is left alone. Those of the first
-seed come first, so that what is there makes a whole table.
+command goes on where it stopped: a run that came to its end is left alone. Those of the
+first seed come first, so that what is there makes a whole table.
 """
 
 import time
@@ -29,7 +29,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mingru": {"layers": 2},
     "minlstm": {"layers": 2},
     "lru": {"layers": 2},
-    "rglru": {"layers": 2},
     "mlstm": {"layers": 2},
     "deltanet": {"layers": 2},
     "deltanet-negative": {"cell": "deltanet", "eigenvalues": "[-1, 1]", "layers": 2},
