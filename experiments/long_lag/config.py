@@ -98,6 +98,8 @@ class Config(Options):
             raise ValueError(f"{self.problem} needs a lag of 10 or more, got {self.lag}")
         if self.precision != "float32":
             raise ValueError(f"long_lag multiplies in float32, got {self.precision!r}")
+        if self.fsdp:
+            raise ValueError("long_lag keeps its trials whole: fsdp has no effect here")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if self.updates == "step" and (self.batch_size > 1 or self.cell == "transformer"):

@@ -22,8 +22,8 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Task(abc.ABC):
-    symbols: ClassVar[int]
-    classes: ClassVar[int]
+    symbols: ClassVar[int]  # the number of them
+    classes: ClassVar[int]  # the number of different answers
 
     @abc.abstractmethod
     def draw(self, random: np.random.Generator, length: int, rows: int) -> Drawn:
@@ -97,7 +97,7 @@ class WordProblem(Task):
     diagonal matrix, and no Transformer of fixed depth, follows either over any length.
     """
 
-    even: bool
+    even: ClassVar[bool]
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -110,12 +110,6 @@ class WordProblem(Task):
             np.int32,
         )
 
-    @property
-    def symbols(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return len(self.table)
-
-    classes = symbols
-
     def draw(self, random: np.random.Generator, length: int, rows: int) -> Drawn:
         size = (length, rows)
         words = random.integers(self.symbols, size=size, dtype=np.int32)
@@ -123,6 +117,16 @@ class WordProblem(Task):
         for t in range(1, length):
             products[t] = self.table[words[t], products[t - 1]]
         return Drawn(words, products)
+
+
+@dataclass(frozen=True)
+class A5(WordProblem):
+    even, symbols, classes = True, 60, 60
+
+
+@dataclass(frozen=True)
+class S5(WordProblem):
+    even, symbols, classes = False, 120, 120
 
 
 def is_even(permutation: tuple[int, ...]) -> bool:
@@ -192,8 +196,8 @@ TASKS: dict[str, Task] = {
     "even-pairs": EvenPairs(),
     "cycle-navigation": CycleNavigation(),
     "modular-arithmetic": ModularArithmetic(),
-    "a5": WordProblem(even=True),
-    "s5": WordProblem(even=False),
+    "a5": A5(),
+    "s5": S5(),
     "dyck": Dyck(),
     "selective-copying": SelectiveCopying(),
 }

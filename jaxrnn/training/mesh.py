@@ -29,13 +29,33 @@ def check_rows(rows: int, mesh: Mesh) -> None:
 
 
 def shardings(tree: Any, spec: Spec, mesh: Mesh) -> Any:
-    """Where each array of the tree lies."""
+    """Where each array of the tree is to lie."""
     return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), tree)
+
+
+def placements(tree: Any) -> Any:
+    """Where each array of the tree lies."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def everywhere(array: Any) -> PartitionSpec:
     """The same on every device."""
     return PartitionSpec()
+
+
+def cut_evenly(mesh: Mesh) -> Spec:
+    """An array cut along its longest axis that the devices can share evenly, a part a
+    device; whole on every one where there is no such axis."""
+    devices = mesh.shape[DATA]
+
+    def spec(array: Any) -> PartitionSpec:
+        even = [axis for axis, size in enumerate(array.shape) if size % devices == 0]
+        if devices == 1 or not even:
+            return PartitionSpec()
+        longest = max(even, key=lambda axis: array.shape[axis])
+        return PartitionSpec(*[None] * longest, DATA)
+
+    return spec
 
 
 def placed_like(tree: Any, spec: Spec, mesh: Mesh) -> Any:

@@ -19,15 +19,17 @@ from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
     check_rows,
+    cut_evenly,
     everywhere,
     make_mesh,
     place,
     place_rows,
     placed_like,
+    placements,
     rows_here,
     shardings,
 )
-from jaxrnn.training.problem import Problem
+from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.state import Evaluations, TrainState, upgrade
 
 
@@ -49,6 +51,9 @@ class Trainer:
         memory of one; loss and gradient are the means of theirs, each as the problem's
         `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
+    fsdp: keep params, optimiser and averages in parts, one on each device (fully sharded
+        data parallelism: Rajbhandari et al. 2020). A step puts the params together once,
+        before any loop over time, and adds the gradients up into parts.
 
     Raises ValueError for numbers out of range, and for rows that the devices and parts
     cannot share evenly.
@@ -63,6 +68,7 @@ class Trainer:
     average: float = 0.0
     accumulate: int = 1
     eval_batches: int | None = None
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         for name in ("halt_after", "accumulate", "eval_batches"):
@@ -81,7 +87,7 @@ class Trainer:
         """The state before the first step, made where it lies on the mesh."""
         create = jax.jit(
             lambda: self._create(jax.random.key(seed)),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.like),
+            out_shardings=placements(self.like),
         )
         return create()
 
@@ -89,9 +95,16 @@ class Trainer:
     def like(self) -> TrainState:
         """The shapes, dtypes and shardings of a state, without its numbers."""
         state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
-        whole = placed_like(state._replace(carry=()), everywhere, self.mesh)
-        carry = placed_like(state.carry, self.problem.carry_spec, self.mesh)
-        return whole._replace(carry=carry)
+        learned = state.params, state.opt_state, state.averages
+        spec = cut_evenly(self.mesh) if self.fsdp else everywhere
+        params, opt_state, averages = placed_like(learned, spec, self.mesh)
+        rest = state._replace(params=(), opt_state=(), averages=(), carry=())
+        return placed_like(rest, everywhere, self.mesh)._replace(
+            params=params,
+            opt_state=opt_state,
+            averages=averages,
+            carry=placed_like(state.carry, self.problem.carry_spec, self.mesh),
+        )
 
     def batch(self, step: int) -> Any:
         """The batch of step `step`, from 0 on, on the devices."""
@@ -199,18 +212,31 @@ class Trainer:
 
     @cached_property
     def _step(self) -> Any:
-        return jax.jit(self._update, donate_argnums=0)
+        return jax.jit(
+            self._update, donate_argnums=0, out_shardings=(placements(self.like), None)
+        )
 
     @cached_property
     def _measure(self) -> Any:
         # The carry where it came from, so that all batches share one program.
         carry = jax.eval_shape(self.problem.evaluation_carry, self.like.params)
         carry = shardings(carry, self.problem.carry_spec, self.mesh)
-        return jax.jit(self.problem.measure, out_shardings=(None, carry))
+
+        def measure(params: Any, carry: Any, batch: Any) -> tuple[dict[str, Sum], Any]:
+            return self.problem.measure(self._whole(params), carry, batch)
+
+        return jax.jit(measure, out_shardings=(None, carry))
 
     @cached_property
     def _rows_here(self) -> np.ndarray:
         return rows_here(self.problem.rows, self.mesh)
+
+    def _whole(self, params: Any) -> Any:
+        """The params as the loss takes them: all on every device."""
+        if not self.fsdp:
+            return params
+        whole = shardings(params, everywhere, self.mesh)
+        return jax.lax.with_sharding_constraint(params, whole)
 
     def _create(self, key: Array) -> TrainState:
         params, carry = self.problem.init(key)
@@ -236,8 +262,12 @@ class Trainer:
     def _update(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
         loss, carry, metrics, gradients = self._descend(
-            state.params, state.carry, batch, key
+            self._whole(state.params), state.carry, batch, key
         )
+        if self.fsdp:
+            gradients = jax.lax.with_sharding_constraint(
+                gradients, placements(self.like.params)
+            )
         scale = 1 if self.plateau is None else state.evaluations.plateau.scale
         with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
             updates, opt_state = self.transform.update(

@@ -73,6 +73,8 @@ class Options:
     """The largest norm of the gradient; inf for any."""
     accumulate: int = 1
     """Learn from a batch in so many parts, one after the other, with the memory of one."""
+    fsdp: bool = False
+    """Keep parameters and optimiser in parts, one on each device."""
     average: float = 0.0
     """Evaluate a moving average of the parameters, with this decay a step; 0 for none.
     Where training began has no part in it."""
@@ -116,13 +118,15 @@ class Options:
 
     @property
     def free(self) -> frozenset[str]:
-        """The options that change no bit of the result, so may differ between starts."""
+        """The options that may differ between starts: they change no bit of the result or,
+        as the number of devices does, the order of sums alone."""
         free = {
             "run_dir",
             "data",
             "resume",
             "allow_change",
             "distributed",
+            "fsdp",
             "traceback",
             "log_every",
             "on_nan",
@@ -166,6 +170,7 @@ class Options:
             "average": self.average,
             "accumulate": self.accumulate,
             "eval_batches": self.eval_batches,
+            "fsdp": self.fsdp,
         }
 
     def make_optimiser(self, updates_per_step: int = 1) -> Optimiser:

@@ -1,0 +1,67 @@
+"""Training with the state in parts: run by tests/test_mesh.py in a process of its own,
+because the number of devices is fixed once JAX has begun."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from sharded import loops
+
+from experiments.language_model.config import PRESETS
+from experiments.language_model.problem import make_problem
+from jaxrnn.training.mesh import DATA
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
+
+
+def make_trainer(text: Path, devices: int, fsdp: bool):
+    config = replace(
+        PRESETS["tiny"][1],
+        data=text,
+        layers=2,
+        hidden_size=32,
+        embedding_size=16,
+        optimiser="adamw",
+        average=0.9,
+    )
+    mesh = Mesh(np.array(jax.devices()[:devices]), (DATA,), axis_types=(AxisType.Auto,))
+    return replace(config.make_trainer(make_problem(config)), mesh=mesh, fsdp=fsdp)
+
+
+def train(trainer):
+    state, losses = trainer.init(0), []
+    for step in range(10):
+        state, metrics = trainer.step(state, trainer.batch(step))
+        losses.append(float(metrics["loss"]))
+    return state, [*losses, trainer.evaluate(state, "valid")["loss"]]
+
+
+def bytes_a_device(state):
+    leaves = jax.tree.leaves((state.params, state.opt_state, state.averages))
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+
+
+def main(text: Path) -> None:
+    whole, want = train(make_trainer(text, 1, fsdp=False))
+    for devices in (1, 2, 8):
+        trainer = make_trainer(text, devices, fsdp=True)
+        state, losses = train(trainer)
+        np.testing.assert_allclose(losses, want, atol=1e-5)
+        assert jax.tree.all(jax.tree.map(lies_as, state, trainer.like))
+        assert bytes_a_device(state) < 1.05 * bytes_a_device(whole) / devices
+        if devices > 1:
+            program = trainer._step.lower(state, trainer.batch(0)).compile().as_text()
+            assert "all-gather" in program
+            for part in loops(program):
+                assert not any(name in part for name in COLLECTIVES)
+
+
+def lies_as(leaf, like):
+    return leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
