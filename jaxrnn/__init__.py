@@ -6,6 +6,13 @@ from jaxrnn.cell import (
     Recurrence as Recurrence,
     exportable as exportable,
 )
+from jaxrnn.cells.deltanet import (
+    DeltaNet as DeltaNet,
+    DeltaNetCarry as DeltaNetCarry,
+    DeltaNetParams as DeltaNetParams,
+    GatedDeltaNet as GatedDeltaNet,
+    GatedDeltaNetParams as GatedDeltaNetParams,
+)
 from jaxrnn.cells.elman import (
     Elman as Elman,
     ElmanCarry as ElmanCarry,

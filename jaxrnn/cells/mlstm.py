@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, across, cast_like, exportable, widen
+from jaxrnn.cells.contain import contain
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.constants import check_numbers, check_size
 from jaxrnn.strategies.select import select
@@ -146,7 +147,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
         first reset what the carry holds, with f_1 ... f_t.
         """
         m, memory = _one_memory(carry)
-        log_i, log_f, k, v = _contain(us.log_i, us.log_f, us.k, us.v)
+        log_i, log_f, k, v = contain(us.log_i, us.log_f, us.k, us.v)
         log_i = select(mask, log_i, jnp.full_like(log_i, -jnp.inf))
         log_f = select(mask, log_f, jnp.zeros_like(log_f))
         # Time before the features: heads are one more batch axis of every product.
@@ -203,7 +204,7 @@ class MLSTM(Cell[MLSTMParams, MLSTMCarry]):
 
 def _one_memory(carry: MLSTMCarry) -> tuple[Array, Array]:
     """m, and C with n as one more column: what a query meets in one product."""
-    m, c, n = _contain(widen(carry.m), widen(carry.c), widen(carry.n))
+    m, c, n = contain(widen(carry.m), widen(carry.c), widen(carry.n))
     return m, jnp.concatenate([c, n[..., None]], axis=-1)
 
 
@@ -212,20 +213,3 @@ def _normalise(value: Array, weight: Array, m: Array) -> Array:
     # nothing, and beyond exp(88) it would be infinite and its derivative NaN.
     floor = jnp.exp(jnp.minimum(-m, 80.0))
     return value / jnp.maximum(jnp.abs(weight), floor)[..., None]
-
-
-def _contain(log_weight: Array, *values: Array) -> tuple[Array, ...]:
-    """Zeros for values that are not finite, and NaN for the log weight they have.
-
-    Zero times NaN is NaN: in a sum over time it would reach the steps that do not see it.
-    """
-    sound = jnp.isfinite(log_weight)
-    for value in values:
-        features = tuple(range(sound.ndim, value.ndim))
-        sound &= jnp.all(jnp.isfinite(value), axis=features)
-    log_weight, *contained = (
-        select(sound, a, jnp.zeros_like(a)) for a in (log_weight, *values)
-    )
-    # NaN only where there is one, or `jax_debug_nans` would see it in sound numbers too.
-    infinite = jnp.where(sound, jnp.zeros_like(log_weight), jnp.inf)
-    return log_weight + (infinite - infinite), *contained

@@ -23,6 +23,8 @@ CELLS: dict[str, Callable[[int, int], Cell]] = {
     "mingru": jaxrnn.MinGRU,
     "minlstm": jaxrnn.MinLSTM,
     "mlstm": jaxrnn.MLSTM,
+    "deltanet": jaxrnn.DeltaNet,
+    "gateddeltanet": jaxrnn.GatedDeltaNet,
     "rglru": jaxrnn.RGLRU,
     "gemmarglru": jaxrnn.GemmaRGLRU,
     "slstm": jaxrnn.SLSTM,
