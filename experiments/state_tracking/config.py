@@ -27,6 +27,9 @@ class Config(Options):
     steps: int = 4000
     batch_size: int = 128
     optimiser: Literal["adamw", "adam", "rmsprop", "adagrad", "sgd"] = "adam"
+    learning_rate: float = 1e-2
+    schedule: Literal["constant", "cosine", "stairs", "plateau"] = "cosine"
+    warmup: float = 0.05
     eval_every: int = 1000
     checkpoint_every: int = 1000
     log_every: int = 100

@@ -38,9 +38,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "householders": 4,
         "layers": 2,
     },
-    "transformer": {"layers": 2},
+    "transformer": {"layers": 2, "learning_rate": 1e-3},
 }
-PATIENCE = 4  # evaluations without a better one, as when nothing is wrong any more
 TASKS: tuple[TaskName, ...] = ("parity", "cycle-navigation", "modular-arithmetic", "a5")
 
 
@@ -77,10 +76,9 @@ def configs(options: Options) -> Iterator[Config]:
                     steps=options.steps,
                     hidden_size=options.hidden_size,
                     batch_size=options.batch_size,
-                    eval_every=250,
-                    checkpoint_every=250,
-                    log_every=250,
-                    patience=PATIENCE,
+                    eval_every=500,
+                    checkpoint_every=500,
+                    log_every=500,
                 )
 
 

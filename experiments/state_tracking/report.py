@@ -76,6 +76,8 @@ def draw(runs: Runs, tasks: list[str], networks: list[str], picture: Path) -> No
                 panel.axvline(best.config.length, color="gray", linewidth=0.5)
         panel.set(title=task, xlabel="length", ylabel="share right", ylim=(0, 1.05))
         panel.grid(alpha=0.3)
+    for panel in axes.flat[len(tasks) :]:
+        panel.set_axis_off()
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper")
     save(figure, picture)
 
