@@ -173,14 +173,11 @@ class DeltaRule(Cell[Params, DeltaNetCarry]):
         kept = each(jnp.exp(jnp.where(seen, apart, -jnp.inf)))  # [..., L, N]
 
         among = each(kept.mT).mT * (k @ k.mT)  # [..., N, N]
+        earlier = jnp.arange(k.shape[-2])
+        earlier = across(earlier[:, None] > earlier[None], among)
+        below = jnp.where(earlier, beta[..., None] * among, 0.0)
         new = v - each(jnp.exp(finite))[..., None] * before_k
-        written = triangular_solve(
-            beta[..., None] * among,
-            beta[..., None] * new,
-            left_side=True,
-            lower=True,
-            unit_diagonal=True,
-        )
+        written = _substitute(below, beta[..., None] * new)
         left = jnp.exp(log_kept)[..., None]
         y = ((q @ k.mT) * kept) @ written + left * before_q
         last = left[..., -1:, :] * memory + (kept[..., -1, :, None] * k).mT @ written
@@ -296,3 +293,20 @@ def _sound_memory(carry: DeltaNetCarry) -> tuple[Array, Array]:
     s = widen(carry.s)
     lost, s = contain(jnp.zeros_like(s[..., 0, 0]), s)
     return s, lost[..., None]
+
+
+@jax.custom_jvp
+def _substitute(below: Array, b: Array) -> Array:
+    """x of (I + below) x = b, where `below` is zero but below its diagonal.
+
+    With a derivative of its own, since that of JAX masks the tangent of `below` once more,
+    by a mask that on a mesh of explicit axes does not lie where the tangent does.
+    """
+    return triangular_solve(below, b, left_side=True, lower=True, unit_diagonal=True)
+
+
+@_substitute.defjvp
+def _substitute_jvp(primals, tangents):
+    (below, b), (below_dot, b_dot) = primals, tangents
+    x = _substitute(below, b)
+    return x, _substitute(below, b_dot - below_dot @ x)
