@@ -13,6 +13,7 @@ from jaxrnn import (
     LSTM,
     MLSTM,
     Bidirectional,
+    GatedDeltaNet,
     LearnedStart,
     MinGRU,
     PeepholeLSTM,
@@ -33,6 +34,7 @@ CASES = [
     (GRU(D, 4), {"strategy": "scan"}),
     (MinGRU(D, 4), {"strategy": "associative"}),
     (MLSTM(D, 4), {}),
+    (GatedDeltaNet(D, 4), {}),
 ]
 
 

@@ -241,7 +241,7 @@ def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
 
     prepared, inputs = cell.prepare(params, xs)
     u = jax.tree.map(lambda leaf: leaf[0], cell.project(prepared, inputs))
-    field = next(name for name in ("c", "h", "re") if name in carry._fields)
+    field = next(name for name in ("c", "h", "re", "s") if name in carry._fields)
 
     def memory(share):
         """What a step makes of a memory grown by `share`, all else as it is."""
@@ -270,6 +270,7 @@ def memory_is_gated_alone(cell):
         "MinimalGRU",
         "SLSTM",
         "MLSTM",
+        "GatedDeltaNet",
         "LRU",
         "Zoneout",
     )

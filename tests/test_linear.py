@@ -12,6 +12,8 @@ from jaxrnn import (
     LSTM,
     MLSTM,
     RGLRU,
+    DeltaNet,
+    GatedDeltaNet,
     GemmaRGLRU,
     LearnedStart,
     MinGRU,
@@ -31,13 +33,15 @@ CELLS = {
     "RGLRU": RGLRU(4, 4, heads=2),
     "LRU": LRU(3, 4, state_size=5, r_min=0.5),
     "MLSTM": MLSTM(3, 4, heads=2),
+    "DeltaNet": DeltaNet(3, 4, heads=2, householders=2, beta_max=2.0),
+    "GatedDeltaNet": GatedDeltaNet(3, 4, heads=2),
 }
 
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 
 
 def parallel(cell):
-    return "chunkwise" if isinstance(cell, MLSTM) else "associative"
+    return "chunkwise" if cell.chunks else "associative"
 
 
 def noisy_params(cell, dtype=jnp.float32):
@@ -121,7 +125,41 @@ def m_lstm(cell, p, xs):
         yield y
 
 
-PAPERS = dict(zip(CELLS, (min_gru, min_lstm, rg_lru, lru, m_lstm), strict=True))
+def delta_rule(cell, p, xs, forget=lambda x, head: 1.0):
+    """One row, one head, one sub-step at a time, S as values by keys."""
+    n, units = cell.householders, 4
+    memory = np.zeros((xs.shape[1], 2, 2, 2))
+    for x in xs:
+        y = np.zeros((len(x), units))
+        for row, head in np.ndindex(len(x), 2):
+            part = slice(2 * head, 2 * head + 2)
+            net = (x[row] @ p.w_x).reshape(1 + 2 * n, units)[:, part]
+            q, *kv = net * sigmoid(net)
+            beta = cell.beta_max * sigmoid(x[row] @ p.w_beta + p.b_beta)
+            s = forget(x[row], head) * memory[row, head]
+            for k, v, b in zip(kv[:n], kv[n:], beta.reshape(n, 2)[:, head], strict=True):
+                k = k / np.sqrt(k @ k + 1e-6)
+                s = s @ (np.eye(2) - b * np.outer(k, k)) + b * np.outer(v, k)
+            memory[row, head] = s
+            y[row, part] = s @ q / np.sqrt(q @ q + 1e-6)
+        yield y
+
+
+def gated_delta_rule(cell, p, xs):
+    def forget(x, head):
+        step = np.log1p(np.exp(x @ p.w_a + p.b_a))
+        return np.exp(-np.exp(p.log_rate[head]) * step[head])
+
+    return delta_rule(cell, p, xs, forget)
+
+
+PAPERS = dict(
+    zip(
+        CELLS,
+        (min_gru, min_lstm, rg_lru, lru, m_lstm, delta_rule, gated_delta_rule),
+        strict=True,
+    )
+)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -343,6 +381,13 @@ def test_auto_takes_blocks_for_mlstm_and_on_a_cpu_the_loop_for_the_others():
         (lambda: RGLRU(3, 4), "input_size 3 and hidden_size 4"),
         (lambda: RGLRU(4, 4, heads=3), "divide hidden_size 4, got 3"),
         (lambda: MLSTM(3, 4, heads=0), "heads of 1 or more, got 0"),
+        (lambda: DeltaNet(3, 4, heads=3), "DeltaNet needs heads that divide .* 4, got 3"),
+        (lambda: DeltaNet(3, 4, householders=0), "householders of 1 or more, got 0"),
+        (
+            lambda: GatedDeltaNet(3, 4, beta_max=2.5),
+            "GatedDeltaNet .* 2 or less, .* got 2.5",
+        ),
+        (lambda: DeltaNet(3, 4, beta_max=0), "above 0 for beta_max, got 0"),
         (lambda: LRU(3, 4, r_min=0.9, r_max=0.5), "r_min 0.9 and r_max 0.5"),
         (lambda: LRU(3, 4, state_size=0), "state_size of 1 or more, got 0"),
         (lambda: MinGRU(0, 4), "input_size of 1 or more, got 0"),
