@@ -16,9 +16,12 @@ CELLS = [
     DeltaNet(3, 4, householders=2, beta_max=2.0),
     GatedDeltaNet(3, 4, heads=2, householders=3, beta_max=2.0),
 ]
-BLOCKS = [1, 4, 16, T]  # 4 and 16 leave a rest
 
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=repr)
+
+
+# Most of the time is compilation.
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def random(*shape):
@@ -42,9 +45,10 @@ def gradients(strategy, cell, params, carry, start, xs, reverse=False):
             reverse=reverse,
             strategy=strategy,
         )
-        return jnp.sum(ys * jnp.cos(jnp.arange(4.0))) + jnp.sum(last.s**2), (last, ys)
+        weights = jnp.cos(jnp.arange(4, dtype=ys.dtype))
+        return jnp.sum(ys * weights) + jnp.sum(last.s**2), (last, ys)
 
-    run = jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))
+    run = quick(jax.grad(loss, (0, 1, 2, 3), has_aux=True))
     return run(params, carry, start, xs)
 
 
@@ -54,34 +58,41 @@ def memories(cell):
     return DeltaNetCarry(draws[0]), DeltaNetCarry(draws[1])
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@every_cell
+@pytest.mark.parametrize(
+    "cell, reverse", list(zip(CELLS, (False, True, False), strict=True))
+)
 def test_blocks_of_any_length_are_the_loop_in_value_and_gradient(cell, reverse):
-    run = partial(gradients, reverse=reverse)
-    arguments = (cell, cell.init(jax.random.key(0)), *memories(cell), random(T, B, 3))
-    want = run("scan", *arguments)
-    for length in BLOCKS:
-        got = run(Chunkwise(length), *arguments)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            assert np.abs(a - b).max() <= 2e-5 * np.abs(b).max(), length
+    arguments = (cell.init(jax.random.key(0)), *memories(cell), random(T, B, 3))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: a.astype(jnp.float64), arguments)
+        run = partial(gradients, reverse=reverse)
+        want = run("scan", cell, *wide)
+        for length in (5, 16):  # neither divides T
+            close(run(Chunkwise(length), cell, *wide), want, 1e-11)
+    # The gradient of a gate is a small sum of large terms, which a block must not round.
+    close(run(Chunkwise(16), cell, *arguments), want, 1e-4)
+
+
+def close(got, want, tolerance):
+    for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
 @every_cell
 @pytest.mark.parametrize("strategy", ["scan", Chunkwise(5)])
-def test_a_nan_before_a_reset_reaches_no_gradient_after_it(cell, strategy):
+def test_a_nan_in_a_carry_that_a_reset_replaces_reaches_no_gradient(cell, strategy):
     params, xs = cell.init(jax.random.key(0)), random(T, B, 3)
     carry = DeltaNetCarry(memories(cell)[0].s.at[1].set(jnp.nan))
     begins = np.zeros((T, B), bool)
-    begins[7, 1] = True
+    begins[0, 1] = True
 
     def loss(params, xs):
         _, ys = unroll(cell, params, xs, carry, reset=begins, strategy=strategy)
-        return jnp.sum(ys[7:] ** 2), ys
+        return jnp.sum(ys**2), ys
 
-    slopes, ys = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
-    assert np.isnan(ys[:7, 1]).all() and np.isfinite(ys[7:]).all()
-    assert np.isfinite(ys[:, [0, 2]]).all()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    slopes, ys = quick(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ys, slopes)))
 
 
 def turned(beta_max, bits, **options):
@@ -98,12 +109,11 @@ def turned(beta_max, bits, **options):
 @pytest.mark.parametrize("strategy", ["scan", "chunkwise"])
 def test_an_eigenvalue_of_minus_one_counts_parity_and_one_of_zero_forgets_it(strategy):
     bits = np.random.default_rng(0).integers(0, 2, 500)
-    np.testing.assert_array_equal(
-        turned(2.0, bits, strategy=strategy), (-1.0) ** np.cumsum(bits)
-    )
-    np.testing.assert_array_equal(
-        turned(1.0, bits, strategy=strategy), np.cumsum(bits) == 0
-    )
+    counted = turned(2.0, bits, strategy=strategy)
+    np.testing.assert_array_equal(np.sign(counted), (-1.0) ** np.cumsum(bits))
+    np.testing.assert_allclose(np.abs(counted), 1, atol=1e-3)
+    forgotten = turned(1.0, bits, strategy=strategy)
+    np.testing.assert_allclose(forgotten, np.cumsum(bits) == 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("beta_max, turns", [(1.0, False), (2.0, True)])
@@ -158,7 +168,6 @@ def test_a_gate_that_forgets_nothing_leaves_a_deltanet():
 
 
 def test_a_memory_that_is_wiped_out_within_a_block_leaves_the_next_ones_exact():
-    """Sums of log a that differ by thousands: what is small beside them stays."""
     cell = GatedDeltaNet(3, 4, heads=2)
     params = cell.init(jax.random.key(0))
     params = params._replace(w_a=params.w_a.at[0].set(1e30), b_a=params.b_a + 1)
@@ -166,9 +175,7 @@ def test_a_memory_that_is_wiped_out_within_a_block_leaves_the_next_ones_exact():
     xs = random(T, B, 3).at[..., 0].set(np.where(wiped, 1.0, 0.0)[:, None])
     want = gradients("scan", cell, params, *memories(cell), xs)
     got = gradients(Chunkwise(16), cell, params, *memories(cell), xs)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert np.isfinite(a).all()
-        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()
+    close(got, want, 1e-4)
 
 
 def test_a_gated_deltanet_starts_with_the_decays_of_mamba_2():
@@ -185,7 +192,7 @@ def test_bfloat16_products_alone_are_narrow(cell, strategy):
     params, xs = cell.init(jax.random.key(0)), random(T, B, 3)
     narrow = Precision(cell, "bfloat16")
     (last, ys), (want_last, want) = (
-        jax.jit(partial(unroll, each, strategy=strategy))(params, xs)
+        quick(partial(unroll, each, strategy=strategy))(params, xs)
         for each in (narrow, cell)
     )
     assert last.s.dtype == ys.dtype == jnp.float32

@@ -142,47 +142,42 @@ class DeltaRule(Cell[Params, DeltaNetCarry]):
 
         so that all w are the solution of one triangular system.
         """
-        memory, lost = _sound_memory(carry)
-        log_a, beta, k, v = contain(us.log_a, us.beta, us.k, us.v)
-        log_a, beta = (select(mask, a, jnp.zeros_like(a)) for a in (log_a, beta))
+        wrong, log_a, beta, k, v = contain(
+            jnp.zeros_like(us.log_a), us.log_a, us.beta, us.k, us.v
+        )
+        wrong, log_a, beta = (
+            select(mask, a, jnp.zeros_like(a)) for a in (wrong, log_a, beta)
+        )
         # Time before the features: heads are one more batch axis of every product. Of
         # steps there are L, of their sub-steps, one after the other, N.
-        q, log_a = jnp.moveaxis(us.q, 0, -2), jnp.moveaxis(log_a, 0, -1)
+        wrong, log_a = (jnp.moveaxis(a, 0, -1) for a in (wrong, log_a))
+        q, beta = jnp.moveaxis(us.q, 0, -2), jax.lax.collapse(jnp.moveaxis(beta, 0, -2), -2)
         k, v = (jax.lax.collapse(jnp.moveaxis(a, 0, -3), -3, -1) for a in (k, v))
-        beta = jax.lax.collapse(jnp.moveaxis(beta, 0, -2), -2)
         each = partial(jnp.repeat, repeats=self.householders, axis=-1)
 
+        seen, held = _sight(reset, log_a)
+        left, kept = _decays(log_a, seen)
+        kept = each(kept)  # [..., L, N]
+        memory, lost = _sound_memory(carry)
         before_q, before_k = q @ memory, k @ memory
-        steps = jnp.arange(len(us.q))
-        seen = across(steps[:, None] >= steps[None], log_a[..., None])
         if reset is not None:
-            segment = jnp.cumsum(jnp.moveaxis(reset, 0, -1)[..., None, :], axis=-1)
-            seen &= segment[..., :, None] == segment[..., None, :]
-            held = segment == 0  # does the step see the carry, and not the start?
             first, first_lost = _sound_memory(start)
             before_q = jnp.where(held[..., None], before_q, q @ first)
             before_k = jnp.where(each(held)[..., None], before_k, k @ first)
             memory = select(held[..., -1], memory, first)
             lost = jnp.where(held, lost, first_lost)
 
-        # log of d_i0, and NaN where a step sees what is not finite. It meets no other step
-        # there, since a system with one NaN in it has nothing else for a solution.
-        log_kept = jnp.sum(jnp.where(seen, log_a[..., None, :], 0.0), axis=-1) + lost
-        finite = jnp.nan_to_num(log_kept)
-        apart = finite[..., :, None] - finite[..., None, :]
-        kept = each(jnp.exp(jnp.where(seen, apart, -jnp.inf)))  # [..., L, N]
-
-        among = each(kept.mT).mT * (k @ k.mT)  # [..., N, N]
-        earlier = jnp.arange(k.shape[-2])
-        earlier = across(earlier[:, None] > earlier[None], among)
-        below = jnp.where(earlier, beta[..., None] * among, 0.0)
-        new = v - each(jnp.exp(finite))[..., None] * before_k
-        written = _substitute(below, beta[..., None] * new)
-        left = jnp.exp(log_kept)[..., None]
-        y = ((q @ k.mT) * kept) @ written + left * before_q
+        below = _strictly_lower(beta[..., None] * each(kept.mT).mT * (k @ k.mT))
+        new = beta[..., None] * (v - each(left)[..., None] * before_k)
+        written = _substitute(below, new)
+        # NaN for the steps that see what is not finite. It is kept out of the products and
+        # of the system, where it would meet all other steps.
+        wrong = lost + jnp.sum(jnp.where(seen, wrong[..., None, :], 0.0), axis=-1)
+        left, wrong = left[..., None], wrong[..., None]
+        y = ((q @ k.mT) * kept) @ written + left * before_q + wrong
         last = left[..., -1:, :] * memory + (kept[..., -1, :, None] * k).mT @ written
         ys = self._side_by_side(params, jnp.moveaxis(y, -2, 0))
-        return cast_like(DeltaNetCarry(last), carry), ys
+        return cast_like(DeltaNetCarry(last + wrong[..., -1:, :]), carry), ys
 
     def _side_by_side(self, params: Params, y: Array) -> Array:
         """Heads `[..., heads, H / heads]` as y `[..., H]`."""
@@ -270,7 +265,7 @@ class GatedDeltaNet(DeltaRule[GatedDeltaNetParams]):
     def project(self, params: GatedDeltaNetParams, x: Array) -> DeltaNetInput:
         step = jax.nn.softplus(widen(x @ params.w_a + across(params.b_a, x)))
         log_a = -jnp.exp(across(widen(params.log_rate), step)) * step
-        # Differences of sums of them would round what is small beside what is huge.
+        # Finite, as nothing would be left of it in any case.
         return self.project_rule(params, x)._replace(log_a=jnp.maximum(log_a, -100.0))
 
     def gates(
@@ -286,6 +281,36 @@ def _unit(z: Array) -> Array:
 def _read(s: Array, key: Array) -> Array:
     """S^T k, in the full precision of S on every platform, as no product of matrices is."""
     return jnp.sum(s * key[..., :, None], axis=-2)
+
+
+def _sight(reset: Array | None, like: Array) -> tuple[Array, Array]:
+    """Whether step t sees the input of s `[..., t, s]`, and whether it sees the memory
+    before the block `[..., t]`; like `[..., heads, L]`."""
+    steps = jnp.arange(like.shape[-1])
+    seen = across(steps[:, None] >= steps[None], like[..., None])
+    if reset is None:
+        return seen, across(steps >= 0, like)
+    segment = jnp.cumsum(jnp.moveaxis(reset, 0, -1)[..., None, :], axis=-1)
+    same = segment[..., :, None] == segment[..., None, :]
+    return seen & same, segment == 0
+
+
+def _decays(log_a: Array, seen: Array) -> tuple[Array, Array]:
+    """What step t has left of the memory that it sees `[..., t]`, and of what s wrote
+    `[..., t, s]`."""
+    total = jnp.sum(jnp.where(seen, log_a[..., None, :], 0.0), axis=-1)
+    # Not total - total', whose derivative is a small difference of large sums.
+    after = _strictly_lower(
+        jnp.broadcast_to(log_a[..., None], (*log_a.shape, log_a.shape[-1]))
+    )
+    between = jnp.cumsum(after, axis=-2)
+    return jnp.exp(total), jnp.exp(jnp.where(seen, between, -jnp.inf))
+
+
+def _strictly_lower(a: Array) -> Array:
+    rows = jnp.arange(a.shape[-1])
+    below = across(rows[:, None] > rows[None], a)
+    return jnp.where(below, a, jnp.zeros_like(a))
 
 
 def _sound_memory(carry: DeltaNetCarry) -> tuple[Array, Array]:
