@@ -19,6 +19,7 @@ from jaxrnn import (
     MLSTM,
     Bidirectional,
     Elman,
+    GatedDeltaNet,
     Highway,
     MinGRU,
     ResetBeforeGRU,
@@ -118,7 +119,9 @@ def test_integers_count_as_the_numbers_they_are():
     chex.assert_trees_all_equal(unroll(CELL, arrays, counts.tolist()), want)
 
 
-@pytest.mark.parametrize("cell", [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4)])
+@pytest.mark.parametrize(
+    "cell", [LSTM(3, 4), MLSTM(3, 4), GatedDeltaNet(3, 4), MinGRU(3, 4)]
+)
 def test_a_batch_of_no_rows_has_a_gradient_of_zero(cell):
     params, xs = parts(cell)[0], jnp.zeros((T, 0, 3))
 

@@ -18,6 +18,7 @@ from jaxrnn import (
     Bidirectional,
     Carousel,
     Cell,
+    GatedDeltaNet,
     LearnedStart,
     MinGRU,
     MinLSTM,
@@ -67,7 +68,13 @@ def test_every_recurrence_is_read_back_for_any_length_and_batch():
 
 @pytest.mark.parametrize(
     "recurrence",
-    [LSTM(3, 4), MLSTM(3, 4), MinGRU(3, 4), Stack((Bidirectional(GRU(3, 2), LSTM(3, 2)),))],
+    [
+        LSTM(3, 4),
+        MLSTM(3, 4),
+        GatedDeltaNet(3, 4),
+        MinGRU(3, 4),
+        Stack((Bidirectional(GRU(3, 2), LSTM(3, 2)),)),
+    ],
     ids=repr,
 )
 def test_what_is_read_back_computes_the_same(recurrence):
@@ -141,7 +148,7 @@ WRAPPED = [LearnedStart(MinLSTM(3, 4)), Slower(LRU(3, 4), 2), Zoneout(MinGRU(3, 
 @pytest.mark.parametrize("recurrence", RECURRENCES + WRAPPED, ids=repr)
 def test_an_export_holds_the_strategy_of_the_platform_it_is_for(recurrence):
     loops = held(recurrence)
-    # Linear recurrences are in parallel on accelerators, MLSTM everywhere.
+    # Linear recurrences are in parallel on accelerators, those with blocks everywhere.
     cells = [cell.core for cell in cells_of(recurrence)]
     elsewhere = sum(not cell.linear and not cell.chunks for cell in cells)
     on_cpu = sum(not cell.chunks for cell in cells)
@@ -153,7 +160,7 @@ def test_an_export_holds_the_strategy_of_the_platform_it_is_for(recurrence):
     assert loops["cuda"][1] == loops["tpu"][1] == back * elsewhere
 
 
-@pytest.mark.parametrize("cell", [MLSTM(3, 4), MinGRU(3, 4)], ids=repr)
+@pytest.mark.parametrize("cell", [MLSTM(3, 4), GatedDeltaNet(3, 4), MinGRU(3, 4)], ids=repr)
 def test_one_export_for_several_platforms_serves_each(cell):
     params = jax.jit(cell.init)(jax.random.key(0))
     run, given = over_time(cell), numbers(cell, params)

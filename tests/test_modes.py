@@ -23,6 +23,7 @@ from jaxrnn import (
     MLSTM,
     RGLRU,
     SLSTM,
+    GatedDeltaNet,
     MinLSTM,
     ResetBeforeGRU,
     length_mask,
@@ -130,6 +131,7 @@ WATCHED = [
     ResetBeforeGRU(3, 4),
     SLSTM(3, 4),
     MLSTM(3, 4),
+    GatedDeltaNet(3, 4),
     MinLSTM(3, 4),
     RGLRU(4, 4),
 ]

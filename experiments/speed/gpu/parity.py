@@ -42,6 +42,8 @@ RECURRENCES = [
     jaxrnn.RGLRU(H, H, heads=2),
     jaxrnn.LRU(D, H, state_size=20, r_min=0.5),
     jaxrnn.MLSTM(D, H, heads=2),
+    jaxrnn.DeltaNet(D, H, heads=2, householders=2, beta_max=2.0),
+    jaxrnn.GatedDeltaNet(D, H, heads=2),
     jaxrnn.Zoneout(jaxrnn.LSTM(D, H), (0.2, 0.4)),
     jaxrnn.VariationalDropout(jaxrnn.GRU(D, H), 0.3),
     jaxrnn.LearnedStart(jaxrnn.LSTM(D, H)),
