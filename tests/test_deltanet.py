@@ -200,3 +200,18 @@ def test_bfloat16_products_alone_are_narrow(cell, strategy):
     np.testing.assert_allclose(ys, want, atol=0.05)
     np.testing.assert_allclose(last.s, want_last.s, atol=0.05)
     assert np.abs(ys - want).max() > 1e-5
+
+
+def test_two_solutions_at_once_do_not_wait_for_each_other():
+    """As those of LAPACK's triangular systems do in JAX 0.10 to 0.12 on two cores."""
+    cell, other = DeltaNet(8, 64), DeltaNet(8, 64, beta_max=2.0)
+    params, xs = cell.init(jax.random.key(0)), random(64, 64, 8)
+
+    @jax.jit
+    def both(xs):
+        return [
+            unroll(each, params, xs, strategy=Chunkwise(64))[1] for each in (cell, other)
+        ]
+
+    for _ in range(20):
+        jax.block_until_ready(both(xs))
