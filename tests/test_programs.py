@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
-from jaxrnn.training.run.programs import processor
+from jaxrnn.training.run.programs import keep_programs, processor
 
 SCRIPT = """
 import jax, jax.numpy as jnp
@@ -50,6 +52,15 @@ def test_a_folder_given_to_jax_is_left_alone(tmp_path):
     folder, told = start(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=given)
     assert (folder, told) == (given, "")
     assert not (tmp_path / "jaxrnn").exists()
+
+
+def test_a_user_without_a_home_folder_goes_without(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_cache_folder_that_cannot_be_made_changes_nothing(tmp_path):

@@ -19,14 +19,14 @@ def keep_programs() -> None:
     # Pyright knows no settings of JAX, and `jax.config.read` refuses this one.
     if getattr(jax.config, "jax_compilation_cache_dir") is not None:  # noqa: B009
         return
-    folder = cache_folder() / "programs" / processor()
     try:
+        folder = cache_folder() / "programs" / processor()
         if not folder.exists():
             folder.mkdir(parents=True)
             print(f"compiled programs are kept in {folder}", file=sys.stderr)
         if not os.access(folder, os.W_OK):
             return
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where nobody knows a home folder
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Half a second of compiling is worth the 100 kB; the many small ones are not.
