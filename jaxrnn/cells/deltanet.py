@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, Params, across, cast_like, exportable, widen
 from jaxrnn.cells.contain import contain
 from jaxrnn.cells.initial import lecun_normal, uniform
+from jaxrnn.cells.triangular import decays, sight, strictly_lower, substitute
 from jaxrnn.constants import check_number, check_size
 from jaxrnn.strategies.select import select
 
@@ -155,8 +155,8 @@ class DeltaRule(Cell[Params, DeltaNetCarry]):
         k, v = (jax.lax.collapse(jnp.moveaxis(a, 0, -3), -3, -1) for a in (k, v))
         each = partial(jnp.repeat, repeats=self.householders, axis=-1)
 
-        seen, held = _sight(reset, log_a)
-        left, kept = _decays(log_a, seen)
+        seen, held = sight(reset, log_a)
+        left, kept = decays(log_a, seen)
         kept = each(kept)  # [..., L, N]
         memory, lost = _sound_memory(carry)
         before_q, before_k = q @ memory, k @ memory
@@ -167,9 +167,9 @@ class DeltaRule(Cell[Params, DeltaNetCarry]):
             memory = select(held[..., -1], memory, first)
             lost = jnp.where(held, lost, first_lost)
 
-        below = _strictly_lower(beta[..., None] * each(kept.mT).mT * (k @ k.mT))
+        below = strictly_lower(beta[..., None] * each(kept.mT).mT * (k @ k.mT))
         new = beta[..., None] * (v - each(left)[..., None] * before_k)
-        written = _substitute(below, new)
+        written = substitute(below, new)
         # NaN for the steps that see what is not finite. It is kept out of the products and
         # of the system, where it would meet all other steps.
         wrong = lost + jnp.sum(jnp.where(seen, wrong[..., None, :], 0.0), axis=-1)
@@ -187,7 +187,7 @@ class DeltaRule(Cell[Params, DeltaNetCarry]):
     def gates(
         self, params: Params, carry: DeltaNetCarry, u: DeltaNetInput, r: None
     ) -> dict[str, Array]:
-        """ "input" `[..., heads, n]`: beta as a share of `beta_max`."""
+        """Of "input" `[..., heads, n]`: beta as a share of `beta_max`."""
         return {"input": u.beta / self.beta_max}
 
 
@@ -279,38 +279,8 @@ def _unit(z: Array) -> Array:
 
 
 def _read(s: Array, key: Array) -> Array:
-    """S^T k, in the full precision of S on every platform, as no product of matrices is."""
+    """S^T k, in the precision of S everywhere: a product of matrices may have less."""
     return jnp.sum(s * key[..., :, None], axis=-2)
-
-
-def _sight(reset: Array | None, like: Array) -> tuple[Array, Array]:
-    """Whether step t sees the input of s `[..., t, s]`, and whether it sees the memory
-    before the block `[..., t]`; like `[..., heads, L]`."""
-    steps = jnp.arange(like.shape[-1])
-    seen = across(steps[:, None] >= steps[None], like[..., None])
-    if reset is None:
-        return seen, across(steps >= 0, like)
-    segment = jnp.cumsum(jnp.moveaxis(reset, 0, -1)[..., None, :], axis=-1)
-    same = segment[..., :, None] == segment[..., None, :]
-    return seen & same, segment == 0
-
-
-def _decays(log_a: Array, seen: Array) -> tuple[Array, Array]:
-    """What step t has left of the memory that it sees `[..., t]`, and of what s wrote
-    `[..., t, s]`."""
-    total = jnp.sum(jnp.where(seen, log_a[..., None, :], 0.0), axis=-1)
-    # Not total - total', whose derivative is a small difference of large sums.
-    after = _strictly_lower(
-        jnp.broadcast_to(log_a[..., None], (*log_a.shape, log_a.shape[-1]))
-    )
-    between = jnp.cumsum(after, axis=-2)
-    return jnp.exp(total), jnp.exp(jnp.where(seen, between, -jnp.inf))
-
-
-def _strictly_lower(a: Array) -> Array:
-    rows = jnp.arange(a.shape[-1])
-    below = across(rows[:, None] > rows[None], a)
-    return jnp.where(below, a, jnp.zeros_like(a))
 
 
 def _sound_memory(carry: DeltaNetCarry) -> tuple[Array, Array]:
@@ -318,23 +288,3 @@ def _sound_memory(carry: DeltaNetCarry) -> tuple[Array, Array]:
     s = widen(carry.s)
     lost, s = contain(jnp.zeros_like(s[..., 0, 0]), s)
     return s, lost[..., None]
-
-
-def _substitute(below: Array, b: Array) -> Array:
-    """x of (I + below) x = b, where `below` is zero but below its diagonal.
-
-    By the inverse of blocks along the diagonal, each from those of its halves: products of
-    matrices alone, exact as substitution is. JAX's own `triangular_solve` waits for ever on
-    a CPU of two cores where two of them run at once.
-    """
-    size = below.shape[-1]
-    identity = across(jnp.eye(size, dtype=below.dtype), below)
-    inverse = jnp.zeros_like(below) + identity  # so that it lies on a mesh as `below` does
-    rows, half = np.arange(size), 1
-    while half < size:
-        block = rows // half
-        pairs = (block[:, None] % 2 == 1) & (block[:, None] == block[None] + 1)
-        between = jnp.where(across(jnp.asarray(pairs), below), below, 0.0)
-        inverse = inverse - inverse @ between @ inverse
-        half *= 2
-    return inverse @ b

@@ -101,3 +101,12 @@ class Problem(abc.ABC):
     def figures(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
         """What is told of the means of a whole evaluation."""
         return {name: float(mean) for name, mean in means.items()}
+
+    def deciding(self, figures: Mapping[str, float]) -> float:
+        """Of an evaluation's figures the one that `decides`; raises ValueError for none."""
+        if self.decides not in figures:
+            raise ValueError(
+                f"the problem is decided by {self.decides!r}, and its evaluation gives "
+                f"only {', '.join(map(repr, figures)) or 'nothing'}"
+            )
+        return figures[self.decides]

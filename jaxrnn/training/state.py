@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from jaxrnn.training.leaves import Leaf
@@ -21,6 +22,23 @@ class Evaluations(NamedTuple):
     best_loss: Array  # [] float32  of the figure that decides
     best_step: Array  # [] int32
     plateau: Any  # of the learning rate that evaluations decide, () elsewhere
+
+    def after(
+        self,
+        loss: float,
+        step: Array,
+        plateau: optax.GradientTransformationExtraArgs | None,
+    ) -> "Evaluations":
+        """What they have come to with one more, at `step`, that came to `loss`."""
+        best_loss, best_step, scaled = self
+        if plateau is not None:
+            with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
+                _, scaled = plateau.update((), scaled, value=loss)
+        # Rounded as best_loss was, or a tie would count as better half the time.
+        if np.float32(loss) < np.float32(best_loss):
+            # Where the former ones are: else the next step would be compiled anew.
+            best_loss, best_step = jnp.full_like(best_loss, loss), jnp.copy(step)
+        return Evaluations(best_loss, best_step, scaled)
 
 
 class TrainState(NamedTuple):

@@ -18,6 +18,7 @@ from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
+    Spec,
     check_rows,
     cut_evenly,
     everywhere,
@@ -95,15 +96,14 @@ class Trainer:
     def like(self) -> TrainState:
         """The shapes, dtypes and shardings of a state, without its numbers."""
         state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
-        learned = state.params, state.opt_state, state.averages
-        spec = cut_evenly(self.mesh) if self.fsdp else everywhere
-        params, opt_state, averages = placed_like(learned, spec, self.mesh)
-        rest = state._replace(params=(), opt_state=(), averages=(), carry=())
-        return placed_like(rest, everywhere, self.mesh)._replace(
-            params=params,
-            opt_state=opt_state,
-            averages=averages,
-            carry=placed_like(state.carry, self.problem.carry_spec, self.mesh),
+        kept = cut_evenly(self.mesh) if self.fsdp else everywhere
+        specs: dict[str, Spec] = {"params": kept, "opt_state": kept, "averages": kept}
+        specs["carry"] = self.problem.carry_spec
+        return TrainState(
+            **{
+                name: placed_like(part, specs.get(name, everywhere), self.mesh)
+                for name, part in state._asdict().items()
+            }
         )
 
     def batch(self, step: int) -> Any:
@@ -168,28 +168,11 @@ class Trainer:
         means = {name: totals[name][0] / totals[name][1] for name in loss_first}
         return self.problem.figures(means) | share_of(len(chosen), len(batches))
 
-    def deciding(self, figures: dict[str, float]) -> float:
-        """Of an evaluation the figure that tells the best; raises ValueError for none."""
-        decides = self.problem.decides
-        if decides not in figures:
-            raise ValueError(
-                f"the problem is decided by {decides!r}, and its evaluation gives only "
-                f"{', '.join(map(repr, figures)) or 'nothing'}"
-            )
-        return figures[decides]
-
     def after_evaluation(self, state: TrainState, loss: float) -> TrainState:
         """The state after an evaluation at this step that came to `loss`: what is best so
         far, and the learning rate where evaluations decide it."""
-        best_loss, best_step, plateau = state.evaluations
-        if self.plateau is not None:
-            with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
-                _, plateau = self.plateau.update((), plateau, value=loss)
-        # Rounded as best_loss was, or a tie would count as better half the time.
-        if np.float32(loss) < np.float32(best_loss):
-            # Where the former ones are: else the next step would be compiled anew.
-            best_loss, best_step = jnp.full_like(best_loss, loss), jnp.copy(state.step)
-        return state._replace(evaluations=Evaluations(best_loss, best_step, plateau))
+        evaluations = state.evaluations.after(loss, state.step, self.plateau)
+        return state._replace(evaluations=evaluations)
 
     @property
     def tokens_per_step(self) -> int:

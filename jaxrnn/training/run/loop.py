@@ -144,7 +144,7 @@ class Loop:
         except Cut:
             return False
         self.state = self.trainer.after_evaluation(
-            self.state, self.trainer.deciding(figures)
+            self.state, self.trainer.problem.deciding(figures)
         )
         self.best_step = int(self.state.best_step)
         self._saved = self.evaluation_due = False
