@@ -216,6 +216,7 @@ def test_what_older_versions_did_otherwise_is_named():
         "eval_batches": None,
         "weight_decay_of": "all",
         "accumulate": 1,
+        "precision": "float32",
     }
     averaging = Options(average=0.9).before
     assert averaging["average_from"] == "initial parameters"
