@@ -431,8 +431,9 @@ def test_a_terminal_that_goes_away_ends_a_script_in_good_order(tmp_path, undistu
         start_new_session=True,
     )
     os.close(lines)
-    while b"evaluating" not in os.read(terminal, 10_000):
-        pass
+    shown = b""
+    while b"\n" not in shown.partition(b"evaluating")[2]:  # the whole line: then it waits
+        shown += os.read(terminal, 10_000)
     os.close(terminal)
     for _ in range(2):  # by the shell and by the system
         process.send_signal(signal.SIGHUP)
