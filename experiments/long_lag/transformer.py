@@ -16,8 +16,8 @@ class TransformerNetwork:
     """y = layers(x W + b + position), each looking back only; z = y W_z + b_z.
 
     Called as a `Network` is: xs `[T, ..., D]` gives z `[T, ..., output_size]`, by a
-    `CausalTransformer` whose two dense layers a layer are twice as wide. Raises ValueError
-    if the width is odd or no multiple of the heads.
+    `CausalTransformer` whose layers are twice as wide inside. Raises ValueError if the
+    width is odd or no multiple of the heads.
     """
 
     input_size: int

@@ -1,4 +1,4 @@
-"""Problems that ask for a state to be kept over any length (see Deletang et al. 2023).
+"""Problems that ask for a state to be kept over any length (see Delétang et al. 2023).
 
 Each is a sequence of symbols and, after every one of them, what is to be told of the
 symbols so far. So one sequence of T symbols asks T questions, of the lengths 1 to T.

@@ -55,12 +55,15 @@ class DeltaNetInput(NamedTuple):
     log_a: Array  # [..., heads]
 
 
+@dataclass(frozen=True)
 class DeltaRule(Cell[Params, DeltaNetCarry]):
     """What `DeltaNet` and `GatedDeltaNet` share: all but how much a step forgets."""
 
-    heads: int
-    householders: int
-    beta_max: float
+    input_size: int
+    hidden_size: int
+    heads: int = 1
+    householders: int = 1
+    beta_max: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,12 +218,6 @@ class DeltaNet(DeltaRule[DeltaNetParams]):
     divide, or a `beta_max` outside of (0, 2].
     """
 
-    input_size: int
-    hidden_size: int
-    heads: int = 1
-    householders: int = 1
-    beta_max: float = 1.0
-
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> DeltaNetParams:
         return self.init_rule(key, dtype)
 
@@ -241,12 +238,6 @@ class GatedDeltaNet(DeltaRule[GatedDeltaNetParams]):
     exp(R) evenly from 1 to 16 and softplus(b_a) between 0.001 and 0.1, evenly in its
     logarithm, as Mamba-2 does (Dao & Gu 2024).
     """
-
-    input_size: int
-    hidden_size: int
-    heads: int = 1
-    householders: int = 1
-    beta_max: float = 1.0
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> GatedDeltaNetParams:
         key_rule, key_a, key_step, key_rate = jax.random.split(key, 4)
