@@ -80,6 +80,11 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
         """
         return params
 
+    def of_rows(self, params: Params) -> Any:
+        """Which leaves of the params are `[rows, ...]` of one batch, such as noise and a
+        memory that is read: a tree of bools."""
+        return jax.tree.map(lambda _: False, params)
+
 
 class Composition(Recurrence[tuple, tuple]):
     """A recurrence made of recurrences, which runs them one after the other.
@@ -132,6 +137,10 @@ class Composition(Recurrence[tuple, tuple]):
         )
         return (*noisy, *params[len(self.parts) :])
 
+    def of_rows(self, params: tuple) -> tuple:
+        inner = (part.of_rows(own) for part, own in zip(self.parts, params, strict=False))
+        return (*inner, *super().of_rows(params)[len(self.parts) :])
+
 
 class Cell(Recurrence[Params, Carry]):
     """A recurrence that is one step, repeated.
@@ -157,6 +166,12 @@ class Cell(Recurrence[Params, Carry]):
         return type(self).recur is Cell.recur
 
     @property
+    def shares_units(self) -> bool:
+        """Whether devices can share its units: `mix` is a product of all of h, the rest is
+        each unit's own, and every parameter ends in an axis of units, gate by gate."""
+        return False
+
+    @property
     def linear(self) -> bool:
         """Whether it has the form h' = a h + b, which the `associative` strategy needs: the
         methods of `jaxrnn.LinearCell`."""
@@ -169,16 +184,17 @@ class Cell(Recurrence[Params, Carry]):
 
     @property
     def core(self) -> "Cell":
-        """The cell inside whose run over time is all the work: itself, unless it is a
+        """The cell inside whose run over time is all the work: another than itself for a
         wrapper that only changes the call (see `Wrapper.inner_call`)."""
         return self
 
-    def prepare(self, params: Params, xs: Array) -> tuple[Params, Any]:
-        """What is done once, before the loop over xs `[T, ..., D]`.
+    def around(self, change: Callable[["Cell"], "Cell"]) -> "Cell":
+        """Itself with the innermost cell replaced by `change` of it."""
+        return change(self)
 
-        Returns the params that all steps share and what each step takes in, a tree of
-        leaves `[T, ...]`, which is what `project` is called with.
-        """
+    def prepare(self, params: Params, xs: Array) -> tuple[Params, Any]:
+        """What is done once, before the loop over xs `[T, ..., D]`: the params that steps
+        share, and what each step, `project` above all, takes in, leaves `[T, ...]`."""
         return params, xs
 
     def widen(self, carry: Carry) -> Carry:
@@ -256,7 +272,7 @@ def widen(tree: Any) -> Any:
     """The real floating leaves in float32 where they are narrower, the rest untouched."""
 
     def wide(leaf: Array) -> Array:
-        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and _bits(leaf) < 32
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4
         return leaf.astype(jnp.float32) if narrow else leaf
 
     return jax.tree.map(wide, tree)
@@ -273,10 +289,6 @@ def across(vector: Array, like: Array) -> Array:
     if ranked.dtype == vector.dtype:
         return ranked
     return (ranked + jnp.zeros_like(like[..., :1], ranked.dtype)).astype(vector.dtype)
-
-
-def _bits(leaf: Array) -> int:
-    return jnp.finfo(leaf.dtype).bits
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

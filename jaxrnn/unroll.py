@@ -12,6 +12,7 @@ from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across
 from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params, check_xs
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.choose import Named, Told, as_keeping, as_strategy
+from jaxrnn.strategies.devices import shared
 from jaxrnn.strategies.run import run
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.strategy import Strategy
@@ -219,6 +220,16 @@ def _cell_over_time(
     reverse: bool,
     asked: Strategy | None,
     checkpoint_every: int | None,
-    *arrays: Any,
+    params: Any,
+    carry: Any,
+    start: Any,
+    xs: Array,
+    mask: Array | None,
+    reset: Array | None,
 ) -> tuple[Any, Any]:
-    return run(Call.of(cell, reverse, *arrays), asked, checkpoint_every)
+    call = Call.of(cell, reverse, params, carry, start, xs, mask, reset)
+
+    def one_part(call: Call) -> tuple[Any, Any]:
+        return run(call, asked, checkpoint_every)
+
+    return shared(one_part, call, xs.shape[1:-1])

@@ -13,20 +13,36 @@ from jaxrnn import (
     LSTM,
     MLSTM,
     Bidirectional,
+    CoupledLSTM,
+    Elman,
     GatedDeltaNet,
     LearnedStart,
     MinGRU,
     PeepholeLSTM,
+    ResetBeforeGRU,
     Slower,
     Stack,
+    VariationalDropout,
+    Zoneout,
     unroll,
 )
+from jaxrnn.cell import Cell
+from jaxrnn.strategies import over_devices
 
 T, B, D = 6, 8, 3
 XS = jax.random.normal(jax.random.key(0), (T, B, D))
 MASK = jnp.arange(T)[:, None] < jnp.array([6, 5, 4, 3, 2, 1, 6, 6])
 RESET = jax.random.bernoulli(jax.random.key(1), 0.3, (T, B))
 CUT = P(None, "data")
+AUTO = (AxisType.Auto,)
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+OF_H = {"all-gather", "reduce-scatter"}  # in a loop, and in the loop back
 
 CASES = [
     (Stack((Bidirectional(GRU(D, 4), LSTM(D, 4)), LearnedStart(LSTM(8, 4)))), {}),
@@ -35,21 +51,58 @@ CASES = [
     (MinGRU(D, 4), {"strategy": "associative"}),
     (MLSTM(D, 4), {}),
     (GatedDeltaNet(D, 4), {}),
+    (ResetBeforeGRU(D, 4), {"strategy": "scan"}),
+    (VariationalDropout(Elman(D, 4), 0.3), {}),
+    (Zoneout(CoupledLSTM(D, 4), 0.3), {"strategy": "scan"}),
 ]
 
 
 def check(recurrence, options):
     params = recurrence.init(jax.random.key(2))
+    noisy = isinstance(recurrence, VariationalDropout | Zoneout)
 
     def loss(params, xs, mask, reset):
+        if noisy:
+            params = recurrence.with_noise(params, jax.random.key(3), T, (B,))
         _, ys = unroll(recurrence, params, xs, mask=mask, reset=reset, **options)
         return jnp.sum(ys**2)
+
+    run = jax.value_and_grad(loss)
+    want = jax.jit(run)(params, XS, MASK, RESET)
+    shared_among(jax.make_mesh((4,), ("data",), axis_types=AUTO), run, params, want)
+    if shares_units(recurrence):
+        mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=AUTO * 2)
+        shared_among(mesh, run, params, want, OF_H)
+    if not noisy:
+        check_by_hand(loss, options, params, want)
+
+
+def shares_units(recurrence):
+    if isinstance(recurrence, Cell):
+        return recurrence.shares_units
+    return all(map(shares_units, recurrence.parts))
+
+
+def shared_among(mesh, run, params, want, exchanged=frozenset()):
+    """In the loops only what is `exchanged`, and once each."""
+    inputs = jax.device_put((XS, MASK, RESET), NamedSharding(mesh, CUT))
+    whole = jax.device_put(params, NamedSharding(mesh, P()))
+    with over_devices(mesh):
+        compiled = jax.jit(run).lower(whole, *inputs).compile()
+    same(compiled(whole, *inputs), want)
+    assert "all-reduce" in compiled.as_text()
+    for body in loops(compiled.as_text()):
+        assert set(collectives(body)) <= exchanged
+        assert len(collectives(body)) <= 1
+
+
+def check_by_hand(loss, options, params, want):
+    """The mesh that a user has about it, without `over_devices`."""
 
     def mapped(*inputs):
         return jax.lax.psum(loss(*inputs), "data")
 
     run = jax.value_and_grad(loss)
-    want = jax.jit(run)(params, XS, MASK, RESET)
     auto, explicit = (
         jax.make_mesh((4,), ("data",), axis_types=(kind,))
         for kind in (AxisType.Auto, AxisType.Explicit)
@@ -70,6 +123,12 @@ def check(recurrence, options):
     same(compiled(whole, *inputs), want)
     if not options.keys() & {"checkpoint_every", "strategy"}:
         reduces_after_the_loops(compiled)
+
+
+def collectives(program):
+    """The exchanges between devices in a program, by name."""
+    names = "|".join(COLLECTIVES)
+    return re.findall(rf" ({names})(?:-start)?\(", program)
 
 
 def reduces_after_the_loops(compiled):

@@ -2,18 +2,62 @@
 numbers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import arena as moments
 import fsdp
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 import sharded
 from arena import Arena, Blow
+from jax.sharding import AbstractMesh
 
+from jaxrnn import LSTM, LayerNormLSTM, unroll
+from jaxrnn.strategies import over_devices
+from jaxrnn.training.mesh import read_mesh
 from jaxrnn.training.run.metrics import read_metrics
+
+
+@pytest.mark.parametrize(
+    "text", ["data=4", "data=2,model=2", "model=0", "data=1,data=1", "rows=1", "data", ""]
+)
+def test_a_mesh_of_other_devices_or_in_other_words_is_refused(text):
+    with pytest.raises(ValueError, match=f"a mesh .*{re.escape(text)}"):
+        read_mesh(text)
+
+
+def test_a_mesh_is_told_by_its_axes():
+    assert dict(read_mesh("model=1, data=1").shape) == {"data": 1, "model": 1}
+    assert dict(read_mesh("model=1").shape) == {"data": 1, "model": 1}
+
+
+def test_a_function_traced_before_is_traced_anew_inside_over_devices():
+    cell = LSTM(2, 3)
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((4, 2, 2))
+    run = jax.jit(partial(unroll, cell))
+    alone = str(run.trace(params, xs).jaxpr)
+    with over_devices(AbstractMesh((2,), ("data",))):
+        shared = str(run.trace(params, xs).jaxpr)
+    assert "shard_map" in shared
+    assert "shard_map" not in alone
+    assert str(run.trace(params, xs).jaxpr) == alone
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"), [(LayerNormLSTM(2, 4), "LayerNormLSTM"), (LSTM(2, 3), "3 units")]
+)
+def test_units_that_cannot_be_shared_are_refused_by_name(cell, why):
+    params = cell.init(jax.random.key(0))
+    mesh = AbstractMesh((1, 2), ("data", "model"))
+    with over_devices(mesh), pytest.raises(ValueError, match=f"2 devices .*{why}"):
+        jax.eval_shape(partial(unroll, cell), params, jnp.ones((4, 2, 2)))
 
 
 def on_devices(count, script, *arguments):
@@ -49,7 +93,8 @@ def test_a_run_in_parts_goes_on_whole_and_in_several_processes(tmp_path):
 
     def four_devices():
         flags = "--xla_force_host_platform_device_count=4"
-        return arena.start(options("parts", "--fsdp"), stop, XLA_FLAGS=flags)
+        mesh = ["--fsdp", "--mesh", "data=2,model=2"]
+        return arena.start(options("parts", *mesh), stop, XLA_FLAGS=flags)
 
     assert arena.start(options("whole")).returncode == 0
     assert four_devices().returncode == 128 + signal.SIGTERM

@@ -20,7 +20,7 @@ from jaxrnn.data.files import text_digest
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling, Pure
 from jaxrnn.models.cells import make_layers
-from jaxrnn.training.mesh import check_rows, make_mesh
+from jaxrnn.training.mesh import check_rows
 from jaxrnn.training.problem import Problem, Sum
 
 
@@ -117,7 +117,7 @@ class Sentiment(Problem):
 
 def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
-    check_rows(config.batch_size, make_mesh())  # before much is read
+    check_rows(config.batch_size, config.devices)  # before much is read
     corpus = CORPORA[config.corpus](config.data)
     learned = " ".join(text for text, _ in corpus.splits["train"])
     tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)

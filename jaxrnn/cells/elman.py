@@ -57,6 +57,10 @@ class Elman(Cell[ElmanParams, ElmanCarry]):
     ) -> ElmanCarry:
         return ElmanCarry(zeros(params, batch_shape, self.hidden_size))
 
+    @property
+    def shares_units(self) -> bool:
+        return True
+
     def project(self, params: ElmanParams, x: Array) -> Array:
         return x @ params.w_x
 

@@ -58,6 +58,10 @@ class GRU(Cell[GRUParams, GRUCarry]):
     ) -> GRUCarry:
         return GRUCarry(zeros(params, batch_shape, self.hidden_size))
 
+    @property
+    def shares_units(self) -> bool:
+        return True
+
     def project(self, params: GRUParams, x: Array) -> Array:
         return x @ params.w_x + across(params.b, x)
 

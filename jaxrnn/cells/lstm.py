@@ -65,6 +65,10 @@ class LSTM(Cell[LSTMParams, LSTMCarry]):
             c=zeros(params, batch_shape, self.hidden_size),
         )
 
+    @property
+    def shares_units(self) -> bool:
+        return True
+
     def project(self, params: LSTMParams, x: Array) -> Array:
         return x @ params.w_x
 
@@ -136,6 +140,10 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMCarry]):
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),
         )
+
+    @property
+    def shares_units(self) -> bool:
+        return True
 
     def project(self, params: PeepholeLSTMParams, x: Array) -> Array:
         return x @ params.w_x
@@ -213,6 +221,10 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMCarry]):
             h=zeros(params, batch_shape, self.hidden_size),
             c=zeros(params, batch_shape, self.hidden_size),
         )
+
+    @property
+    def shares_units(self) -> bool:
+        return True
 
     def project(self, params: CoupledLSTMParams, x: Array) -> Array:
         return x @ params.w_x

@@ -194,6 +194,11 @@ class Attending(Recurrence[Any, Any]):
         noisy = self.cell.with_noise(cell, key, length, batch_shape)
         return AttendingParams(noisy, attention, memory)
 
+    def of_rows(self, params: Any) -> AttendingParams:
+        memory = jax.tree.map(lambda _: True, params[2])
+        shared = super().of_rows(params)[1]
+        return AttendingParams(self.cell.of_rows(params[0]), shared, memory)
+
     def reading(self, params: Any, memory: Memory) -> AttendingParams:
         """The params of a pass over time that reads `memory`."""
         cell, attention, _ = params

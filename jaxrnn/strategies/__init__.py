@@ -13,6 +13,7 @@ laws then compare it with `Scan` for every cell it serves.
 from jaxrnn.strategies.associative import Associative as Associative
 from jaxrnn.strategies.call import Call as Call
 from jaxrnn.strategies.chunkwise import Chunkwise as Chunkwise
+from jaxrnn.strategies.devices import over_devices as over_devices
 from jaxrnn.strategies.fused import Fused as Fused
 from jaxrnn.strategies.scan import Scan as Scan
 from jaxrnn.strategies.strategy import Strategy as Strategy

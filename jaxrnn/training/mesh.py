@@ -1,5 +1,6 @@
 """Trees of arrays over the devices of a mesh, in one process or several."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,35 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxrnn.training.leaves import distribute
 
 DATA = "data"  # the mesh axis that the rows of a batch are split over
+MODEL = "model"  # the mesh axis that the units of cells are split over
 
 Spec = Callable[[Any], PartitionSpec]
 
 
-def make_mesh() -> Mesh:
-    """All devices along one axis, over which batches are split."""
-    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
+    """All devices, `data` of them (None: as many as there are) for the rows of a batch,
+    times `model` for the units of cells.
+
+    Raises ValueError if that are not all devices.
+    """
+    count = jax.device_count()
+    shape = count // max(model, 1) if data is None else data, model
+    if min(shape) < 1 or shape[0] * shape[1] != count:
+        asked = f"model={model}" if data is None else f"data={data},model={model}"
+        raise ValueError(
+            f"a mesh of {asked} does not take up all devices, which are {count}"
+        )
+    return jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+
+
+def read_mesh(text: str) -> Mesh:
+    """The mesh that `text` says, such as "data=4,model=2"; raises ValueError for none."""
+    words = [word.strip().partition("=") for word in text.split(",")]
+    sizes = {name: size for name, _, size in words}
+    known = len(sizes) == len(words) and sizes.keys() <= {DATA, MODEL}
+    if not known or not all(size.isdecimal() for size in sizes.values()):
+        raise ValueError(f"a mesh is told as data=4,model=2, got {text!r}")
+    return make_mesh(**{name: int(size) for name, size in sizes.items()})
 
 
 def check_rows(rows: int, mesh: Mesh) -> None:
@@ -43,17 +66,17 @@ def everywhere(array: Any) -> PartitionSpec:
     return PartitionSpec()
 
 
-def cut_evenly(mesh: Mesh) -> Spec:
-    """An array cut along its longest axis that the devices can share evenly, a part a
-    device; whole on every one where there is no such axis."""
-    devices = mesh.shape[DATA]
+def cut_evenly(mesh: Mesh, *axes: str) -> Spec:
+    """An array cut along its longest axis that the devices along `axes` of the mesh can
+    share evenly, a part a device; whole on every one where there is no such axis."""
+    devices = math.prod(mesh.shape.get(axis, 1) for axis in axes)
 
     def spec(array: Any) -> PartitionSpec:
         even = [axis for axis, size in enumerate(array.shape) if size % devices == 0]
         if devices == 1 or not even:
             return PartitionSpec()
         longest = max(even, key=lambda axis: array.shape[axis])
-        return PartitionSpec(*[None] * longest, DATA)
+        return PartitionSpec(*[None] * longest, axes)
 
     return spec
 

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxrnn.strategies import over_devices
 from jaxrnn.training.accumulation import in_parts
 from jaxrnn.training.averages import moved
 from jaxrnn.training.evaluation import evenly, share_of, watched
@@ -18,6 +19,7 @@ from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
 from jaxrnn.training.mesh import (
     DATA,
+    MODEL,
     Spec,
     check_rows,
     cut_evenly,
@@ -41,8 +43,8 @@ class Trainer:
     transform: an optimiser of Optax.
     schedule: the learning rate in `transform` by updates done, where it is to be told.
     plateau: scales the updates down when evaluations no longer get better.
-    mesh: the devices, all of them along one axis unless given; `step` does not know how
-        many there are.
+    mesh: the devices, along "data" for the rows of a batch and "model" for the units of
+        cells; all along "data" unless given. `step` does not know how many there are.
     halt_after: the steps in a row with numbers that are not finite after which the state
         is frozen.
     average: the decay d a step of averages of the params; 0 for none. After n updates they
@@ -53,8 +55,8 @@ class Trainer:
         `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
     fsdp: keep params, optimiser and averages in parts, one on each device (fully sharded
-        data parallelism: Rajbhandari et al. 2020). A step puts the params together once,
-        before any loop over time, and adds the gradients up into parts.
+        data parallelism: Rajbhandari et al. 2020), not one along "model" alone. A step puts
+        them together once, before any loop over time.
 
     Raises ValueError for numbers out of range, and for rows that the devices and parts
     cannot share evenly.
@@ -96,7 +98,7 @@ class Trainer:
     def like(self) -> TrainState:
         """The shapes, dtypes and shardings of a state, without its numbers."""
         state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
-        kept = cut_evenly(self.mesh) if self.fsdp else everywhere
+        kept = cut_evenly(self.mesh, *((MODEL, DATA) if self.fsdp else (MODEL,)))
         specs: dict[str, Spec] = {"params": kept, "opt_state": kept, "averages": kept}
         specs["carry"] = self.problem.carry_spec
         return TrainState(
@@ -206,7 +208,8 @@ class Trainer:
         carry = shardings(carry, self.problem.carry_spec, self.mesh)
 
         def measure(params: Any, carry: Any, batch: Any) -> tuple[dict[str, Sum], Any]:
-            return self.problem.measure(self._whole(params), carry, batch)
+            with over_devices(self.mesh):
+                return self.problem.measure(self._whole(params), carry, batch)
 
         return jax.jit(measure, out_shardings=(None, carry))
 
@@ -215,11 +218,9 @@ class Trainer:
         return rows_here(self.problem.rows, self.mesh)
 
     def _whole(self, params: Any) -> Any:
-        """The params as the loss takes them: all on every device."""
-        if not self.fsdp:
-            return params
-        whole = shardings(params, everywhere, self.mesh)
-        return jax.lax.with_sharding_constraint(params, whole)
+        """The params as the loss takes them: in parts along MODEL alone."""
+        whole = shardings(params, cut_evenly(self.mesh, MODEL), self.mesh)
+        return jax.lax.with_sharding_constraint(params, whole) if self.fsdp else params
 
     def _create(self, key: Array) -> TrainState:
         params, carry = self.problem.init(key)
@@ -244,13 +245,13 @@ class Trainer:
 
     def _update(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
-        loss, carry, metrics, gradients = self._descend(
-            self._whole(state.params), state.carry, batch, key
-        )
-        if self.fsdp:
-            gradients = jax.lax.with_sharding_constraint(
-                gradients, placements(self.like.params)
+        with over_devices(self.mesh):
+            loss, carry, metrics, gradients = self._descend(
+                self._whole(state.params), state.carry, batch, key
             )
+        if self.fsdp:
+            lie = placements(self.like.params)
+            gradients = jax.lax.with_sharding_constraint(gradients, lie)
         scale = 1 if self.plateau is None else state.evaluations.plateau.scale
         with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
             updates, opt_state = self.transform.update(

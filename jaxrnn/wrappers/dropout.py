@@ -61,6 +61,9 @@ class VariationalDropout(Wrapper):
         ones = jnp.ones(carry.h.shape, carry.h.dtype)
         return params._replace(mask=drop(key, self.rate, ones))
 
+    def of_rows(self, params: VariationalDropoutParams) -> VariationalDropoutParams:
+        return super().of_rows(params)._replace(mask=None if params.mask is None else True)
+
     def mix(self, params: VariationalDropoutParams, carry: Any) -> Any:
         if params.mask is None:
             return super().mix(params, carry)

@@ -53,6 +53,9 @@ class Precision(Wrapper):
     ) -> Any:
         return self.cell.with_noise(params, key, length, batch_shape)
 
+    def of_rows(self, params: Any) -> Any:
+        return self.cell.of_rows(params)
+
     def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
         # Narrowed before the loop: what the derivative adds up after it is wide.
         narrow = _cast(params, self.products)

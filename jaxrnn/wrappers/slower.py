@@ -63,6 +63,10 @@ class Slower(Wrapper):
             jnp.zeros(batch_shape, jnp.int32),
         )
 
+    @property
+    def shares_units(self) -> bool:
+        return False  # its carry counts steps as well
+
     def widen(self, carry: SlowerCarry) -> SlowerCarry:
         inner = self.cell.widen(carry.cell)
         real = jax.tree.leaves(inner)[0].real.dtype

@@ -1,6 +1,7 @@
 """A cell around a cell."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from jax import Array
@@ -50,6 +51,14 @@ class Wrapper(Cell[Any, Any]):
     def splits(self) -> bool:
         return self.cell.splits
 
+    @property
+    def shares_units(self) -> bool:
+        return self.cell.shares_units
+
+    def around(self, change: Callable[[Cell], Cell]) -> Cell:
+        outside: Any = self
+        return replace(outside, cell=self.cell.around(change))
+
     def initial_carry(self, params: Any, batch_shape: tuple[int, ...] = ()) -> Any:
         return self.cell.initial_carry(params.cell, batch_shape)
 
@@ -59,6 +68,10 @@ class Wrapper(Cell[Any, Any]):
         return params._replace(
             cell=self.cell.with_noise(params.cell, key, length, batch_shape)
         )
+
+    def of_rows(self, params: Any) -> Any:
+        rest = super().of_rows(params)
+        return rest._replace(cell=self.cell.of_rows(params.cell))
 
     def prepare(self, params: Any, xs: Array) -> tuple[Any, Any]:
         inner, inputs = self.cell.prepare(params.cell, xs)

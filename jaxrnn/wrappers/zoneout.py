@@ -72,6 +72,10 @@ class Zoneout(Wrapper):
         )
         return params._replace(masks=masks)
 
+    @property
+    def shares_units(self) -> bool:
+        return False  # its noise enters with the inputs, which every device has whole
+
     def prepare(self, params: ZoneoutParams, xs: Array) -> tuple[ZoneoutParams, Any]:
         masks = params.masks
         if masks is not None:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxrnn.training.mesh import make_mesh, read_mesh
 from jaxrnn.training.optimiser import (
     Optimiser,
     make_plateau,
@@ -73,8 +75,12 @@ class Options:
     """The largest norm of the gradient; inf for any."""
     accumulate: int = 1
     """Learn from a batch in so many parts, one after the other, with the memory of one."""
+    mesh: str | None = None
+    """How the devices share the work, as data=4,model=2: the rows of a batch along data,
+    the units of cells along model. All along data if not told."""
     fsdp: bool = False
-    """Keep parameters and optimiser in parts, one on each device."""
+    """Keep parameters and optimiser in parts, one on each device, not only one for each
+    along model."""
     average: float = 0.0
     """Evaluate a moving average of the parameters, with this decay a step; 0 for none.
     Where training began has no part in it."""
@@ -127,6 +133,7 @@ class Options:
             "allow_change",
             "distributed",
             "fsdp",
+            "mesh",
             "traceback",
             "log_every",
             "on_nan",
@@ -148,6 +155,11 @@ class Options:
         if self.nan_limit < 1:
             raise ValueError(f"nan_limit must be 1 or more, got {self.nan_limit}")
         return self.nan_limit if self.on_nan == "skip" else 1
+
+    @property
+    def devices(self) -> Mesh:
+        """Raises ValueError for a mesh of other devices than there are."""
+        return make_mesh() if self.mesh is None else read_mesh(self.mesh)
 
     def plan(self) -> Plan:
         """Raises ValueError for numbers out of range."""
@@ -171,6 +183,7 @@ class Options:
             "accumulate": self.accumulate,
             "eval_batches": self.eval_batches,
             "fsdp": self.fsdp,
+            "mesh": self.devices,
         }
 
     def make_optimiser(self, updates_per_step: int = 1) -> Optimiser:
