@@ -219,8 +219,12 @@ class Trainer:
 
     def _whole(self, params: Any) -> Any:
         """The params as the loss takes them: in parts along MODEL alone."""
+        if not self.fsdp:
+            return params
         whole = shardings(params, cut_evenly(self.mesh, MODEL), self.mesh)
-        return jax.lax.with_sharding_constraint(params, whole) if self.fsdp else params
+        params = jax.lax.with_sharding_constraint(params, whole)
+        # Each behind a barrier, or XLA puts them together again at every turn of a loop.
+        return jax.tree.map(jax.lax.optimization_barrier, params)
 
     def _create(self, key: Array) -> TrainState:
         params, carry = self.problem.init(key)
@@ -249,9 +253,9 @@ class Trainer:
             loss, carry, metrics, gradients = self._descend(
                 self._whole(state.params), state.carry, batch, key
             )
-        if self.fsdp:
-            lie = placements(self.like.params)
-            gradients = jax.lax.with_sharding_constraint(gradients, lie)
+        gradients = jax.lax.with_sharding_constraint(
+            gradients, placements(self.like.params)
+        )
         scale = 1 if self.plateau is None else state.evaluations.plateau.scale
         with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
             updates, opt_state = self.transform.update(

@@ -15,7 +15,7 @@ from experiments.language_model.problem import NextToken
 from experiments.long_lag.trials import AT_ONCE, Trials
 from jaxrnn.models import Sampling, sample
 from jaxrnn.training import Trainer
-from jaxrnn.training.mesh import DATA, everywhere, placed_like
+from jaxrnn.training.mesh import DATA, MODEL, everywhere, placed_like
 
 PROMPT, WRITTEN = 16, 200
 
@@ -27,14 +27,16 @@ def describe(topology: str) -> Any:
     return topologies.get_topology_desc(topology, platform="tpu").devices
 
 
-def spread(trainer: Trainer, devices: Any) -> Trainer:
-    """The trainer over as many of the devices as can share its rows evenly."""
+def spread(trainer: Trainer, devices: Any, model: int = 1) -> Trainer:
+    """The trainer over as many of the devices, `model` for each share of the rows, as can
+    share its rows evenly."""
 
     def over(count: int) -> Trainer:
-        mesh = Mesh(np.array(devices[:count]), (DATA,), axis_types=(AxisType.Auto,))
+        shape = np.array(devices[: count * model]).reshape(count, model)
+        mesh = Mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         return replace(trainer, mesh=mesh)
 
-    for count in range(len(devices), 1, -1):
+    for count in range(len(devices) // model, 1, -1):
         with contextlib.suppress(ValueError):
             return over(count)
     return over(1)
