@@ -158,15 +158,6 @@ def test_what_is_wrong_with_a_program_is_said_in_a_sentence(row, said):
         assert "**fails**" in report
 
 
-def test_what_is_known_not_to_fit_is_shown_and_is_no_failure():
-    row = {**GOOD, "compiles": False, "fits": False, "why": "needs 18G"}
-    result = tpu_check.judged(row, "larger 1 billion")
-    assert result["ok"]
-    report = "\n".join(tpu_check.body([{"probe": "larger 1 billion", "rows": [result]}]))
-    assert "does not fit" in report and "**fails**" not in report
-    assert not tpu_check.judged(row | {"chip": "v6e"}, "larger 1 billion")["ok"]
-
-
 def test_every_preset_has_a_probe_and_a_wrong_name_is_refused():
     names = {probe.name for probe in tpu_check.find_probes(None, ["v5e"])}
     assert len(names) == sum(len(e.presets) for e in made_up.EXPERIMENTS.values())

@@ -6,6 +6,7 @@ is kept.
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -88,6 +89,12 @@ def first_line(*command: str) -> str | None:
     except OSError:
         return None
     return done.stdout.strip().partition("\n")[0] or None
+
+
+def processor() -> str:
+    """What the processor calls itself, and how many cores it has here."""
+    found = first_line("sed", "-n", "s/^model name\\t*: //p", "/proc/cpuinfo")
+    return f"{found or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit() -> str | None:

@@ -37,14 +37,8 @@ WITHOUT_A_TPU = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
-# Steps known not to fit, and why: they are shown, and are no failure.
-TOO_LARGE = {
-    ("larger 1 billion", "step", "v5e"): "parameters, gradient and Adam's moments lie whole"
-    " on every chip",
-}
-
 # What the sentences and the verdict say, which the table need not.
-UNSEEN = {"wrong", "known", "why", "ok", "compiles", "fits", "in loops"}
+UNSEEN = {"wrong", "why", "ok", "compiles", "fits", "in loops"}
 
 MISSING = (
     "tpu-check needs libtpu, the compiler of TPUs, which runs without one: "
@@ -79,32 +73,25 @@ def judged(row: dict[str, Any], name: str) -> dict[str, Any]:
             f"{what} has a collective in a loop, for which its recurrence does not ask: "
             f"{row['in loops']}"
         )
-    known = TOO_LARGE.get((name, row["program"], row["chip"]))
-    if known and row.get("fits") is False:
-        return row | {"ok": True, "known": f"{wrong}, since {known}"}
     return row | {"ok": not wrong} | ({"wrong": wrong} if wrong else {})
 
 
 def said(results: list[dict[str, Any]]) -> list[str]:
-    """What is wrong, or known to be, a sentence each."""
+    """What is wrong, a sentence each."""
     rows = [row for found in results for row in found["rows"]]
-    sentences = [row[key] for key in ("wrong", "known") for row in rows if key in row]
+    sentences = [row["wrong"] for row in rows if "wrong" in row]
     return sentences + [f"{f['probe']}: {f['failed']}" for f in results if "failed" in f]
 
 
 def body(results: list[dict[str, Any]]) -> list[str]:
     """What is said, and one table of all programs."""
     rows = [
-        {"preset": found["probe"], "verdict": verdict(row), **row}
+        {"preset": found["probe"], "verdict": "ok" if row["ok"] else "**fails**", **row}
         for found in results
         for row in found["rows"]
     ]
     table = probes.table({k: v for k, v in row.items() if k not in UNSEEN} for row in rows)
     return ["", *(f"- {sentence}" for sentence in said(results)), "", *table]
-
-
-def verdict(row: dict[str, Any]) -> str:
-    return "does not fit" if "known" in row else "ok" if row["ok"] else "**fails**"
 
 
 def main() -> None:

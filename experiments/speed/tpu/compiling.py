@@ -1,6 +1,7 @@
 """Compiles a preset's programs for TPUs, and says what came out. Nothing runs on a TPU.
 
     python -m experiments.speed.tpu.compiling language_model ptb-small --chips v5e v6e
+    python -m experiments.speed.tpu.compiling larger "1 billion" --slice 8x8 --model 8
 
 Needs libtpu, the compiler; no TPU. JAX itself stays on the CPU (JAX_PLATFORMS=cpu), and
 `tpu_check` sets what else libtpu asks for where there is none.
@@ -82,11 +83,12 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("--chips", nargs="+", default=list(GIB), choices=GIB)
     parser.add_argument("--slice", default="2x2")
+    parser.add_argument("--model", type=int, default=1, help="chips that share the units")
     arguments = parser.parse_args()
     trainer = made_up.trainer(arguments.experiment, arguments.preset)
     for chip in arguments.chips:
         devices = programs.describe(f"{chip}:{arguments.slice}")
-        spread = programs.spread(trainer, devices)
+        spread = programs.spread(trainer, devices, arguments.model)
         for name, lower in programs.programs(spread):
             about = {"program": name, "chip": chip, "chips": spread.mesh.size}
             emit(**about, **compiled(lower, chip))

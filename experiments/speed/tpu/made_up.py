@@ -87,8 +87,15 @@ LARGER: dict[str, tuple[str, Any]] = {
     "2x1500": ("Their large model.", _LARGE),
     "4x2048": ("Four layers of 2,048 units, 32,000 words.", _HUGE),
     "1 billion": (
-        "Four layers of 5,120 units, tied to 32,000 words.",
-        replace(_HUGE, hidden_size=5120, embedding_size=5120, tied=True, batch_size=256),
+        "Four layers of 5,120 units, tied to 32,000 words, the state in parts.",
+        replace(
+            _HUGE,
+            hidden_size=5120,
+            embedding_size=5120,
+            tied=True,
+            batch_size=256,
+            fsdp=True,
+        ),
     ),
 }
 
