@@ -6,6 +6,10 @@ from jaxrnn.cell import (
     Recurrence as Recurrence,
     exportable as exportable,
 )
+from jaxrnn.cells.convlstm import (
+    ConvLSTM as ConvLSTM,
+    ConvLSTMParams as ConvLSTMParams,
+)
 from jaxrnn.cells.deltanet import (
     DeltaNet as DeltaNet,
     DeltaNetCarry as DeltaNetCarry,

@@ -58,6 +58,16 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
     def output_size(self) -> int:
         """The number of features of `y`."""
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The last axes of `x`, its features: `(D,)`, unless they lie in space as well."""
+        return (self.input_size,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The last axes of `y`, likewise."""
+        return (self.output_size,)
+
     @abc.abstractmethod
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
         """Draws fresh parameters of type `dtype` from `key`."""
@@ -110,17 +120,22 @@ class Composition(Recurrence[tuple, tuple]):
     def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.parts[0].input_size
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (*self.parts[0].input_shape[:-1], self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (*self.parts[-1].output_shape[:-1], self.output_size)
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple:
         keys = jax.random.split(key, len(self.parts))
-        return tuple(
-            part.init(key, dtype) for part, key in zip(self.parts, keys, strict=True)
-        )
+        parts = zip(self.parts, keys, strict=True)
+        return tuple(part.init(key, dtype) for part, key in parts)
 
     def initial_carry(self, params: tuple, batch_shape: tuple[int, ...] = ()) -> tuple:
-        return tuple(
-            part.initial_carry(part_params, batch_shape)
-            for part, part_params in zip(self.parts, params, strict=False)
-        )
+        parts = zip(self.parts, params, strict=False)
+        return tuple(part.initial_carry(own, batch_shape) for part, own in parts)
 
     def with_noise(
         self, params: tuple, key: Array, length: int, batch_shape: tuple[int, ...] = ()
@@ -256,7 +271,8 @@ def widen(tree: Any) -> Any:
     """The real floating leaves in float32 where they are narrower, the rest untouched."""
 
     def wide(leaf: Array) -> Array:
-        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and _bits(leaf) < 32
+        real = jnp.issubdtype(leaf.dtype, jnp.floating)
+        narrow = real and jnp.finfo(leaf.dtype).bits < 32
         return leaf.astype(jnp.float32) if narrow else leaf
 
     return jax.tree.map(wide, tree)
@@ -273,10 +289,6 @@ def across(vector: Array, like: Array) -> Array:
     if ranked.dtype == vector.dtype:
         return ranked
     return (ranked + jnp.zeros_like(like[..., :1], ranked.dtype)).astype(vector.dtype)
-
-
-def _bits(leaf: Array) -> int:
-    return jnp.finfo(leaf.dtype).bits
 
 
 def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:

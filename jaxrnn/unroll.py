@@ -173,7 +173,7 @@ def explain(
         if own is None:
             own = recurrence.init(jax.random.key(0))
         if steps is None:
-            steps = jnp.zeros((128, recurrence.input_size), int)  # in the params' dtype
+            steps = jnp.zeros((128, *recurrence.input_shape), int)  # in the params' dtype
         unroll(recurrence, own, steps, *more, strategy=told, **named)
 
     jax.eval_shape(run_abstractly)
