@@ -53,8 +53,6 @@ from jaxrnn.cells.lstm import (
     CoupledLSTMParams as CoupledLSTMParams,
     LSTMCarry as LSTMCarry,
     LSTMParams as LSTMParams,
-    PeepholeLSTM as PeepholeLSTM,
-    PeepholeLSTMParams as PeepholeLSTMParams,
 )
 from jaxrnn.cells.lstm1997 import (
     LSTM1997 as LSTM1997,
@@ -74,6 +72,14 @@ from jaxrnn.cells.mlstm import (
     MLSTM as MLSTM,
     MLSTMCarry as MLSTMCarry,
     MLSTMParams as MLSTMParams,
+)
+from jaxrnn.cells.peephole import (
+    CoupledPeepholeLSTM as CoupledPeepholeLSTM,
+    CoupledPeepholeLSTMParams as CoupledPeepholeLSTMParams,
+    PeepholeLSTM as PeepholeLSTM,
+    PeepholeLSTMParams as PeepholeLSTMParams,
+    ProjectedPeepholeLSTM as ProjectedPeepholeLSTM,
+    ProjectedPeepholeLSTMParams as ProjectedPeepholeLSTMParams,
 )
 from jaxrnn.cells.projected import (
     ProjectedLSTM as ProjectedLSTM,

@@ -225,7 +225,7 @@ GATED = [
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
     """For every cell of the package: one shows its gates, or says that it has none."""
-    params, xs = drawn_params(cell), draw(T, B, cell.input_size)
+    params, xs = drawn_params(cell), draw(T, B, *cell.input_shape)
     if cell not in GATED:
         with pytest.raises(ValueError, match="no gates|holds still"):
             gate_values(cell, params, xs)
