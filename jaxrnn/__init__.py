@@ -6,6 +6,10 @@ from jaxrnn.cell import (
     Recurrence as Recurrence,
     exportable as exportable,
 )
+from jaxrnn.cells.convlstm import (
+    ConvLSTM as ConvLSTM,
+    ConvLSTMParams as ConvLSTMParams,
+)
 from jaxrnn.cells.deltanet import (
     DeltaNet as DeltaNet,
     DeltaNetCarry as DeltaNetCarry,
@@ -49,8 +53,6 @@ from jaxrnn.cells.lstm import (
     CoupledLSTMParams as CoupledLSTMParams,
     LSTMCarry as LSTMCarry,
     LSTMParams as LSTMParams,
-    PeepholeLSTM as PeepholeLSTM,
-    PeepholeLSTMParams as PeepholeLSTMParams,
 )
 from jaxrnn.cells.lstm1997 import (
     LSTM1997 as LSTM1997,
@@ -70,6 +72,14 @@ from jaxrnn.cells.mlstm import (
     MLSTM as MLSTM,
     MLSTMCarry as MLSTMCarry,
     MLSTMParams as MLSTMParams,
+)
+from jaxrnn.cells.peephole import (
+    CoupledPeepholeLSTM as CoupledPeepholeLSTM,
+    CoupledPeepholeLSTMParams as CoupledPeepholeLSTMParams,
+    PeepholeLSTM as PeepholeLSTM,
+    PeepholeLSTMParams as PeepholeLSTMParams,
+    ProjectedPeepholeLSTM as ProjectedPeepholeLSTM,
+    ProjectedPeepholeLSTMParams as ProjectedPeepholeLSTMParams,
 )
 from jaxrnn.cells.projected import (
     ProjectedLSTM as ProjectedLSTM,

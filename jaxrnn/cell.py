@@ -58,6 +58,16 @@ class Recurrence(abc.ABC, Generic[Params, Carry]):
     def output_size(self) -> int:
         """The number of features of `y`."""
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The last axes of `x`, its features: `(D,)`, unless they lie in space as well."""
+        return (self.input_size,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The last axes of `y`, likewise."""
+        return (self.output_size,)
+
     @abc.abstractmethod
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
         """Draws fresh parameters of type `dtype` from `key`."""
@@ -115,17 +125,22 @@ class Composition(Recurrence[tuple, tuple]):
     def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.parts[0].input_size
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (*self.parts[0].input_shape[:-1], self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (*self.parts[-1].output_shape[:-1], self.output_size)
+
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple:
         keys = jax.random.split(key, len(self.parts))
-        return tuple(
-            part.init(key, dtype) for part, key in zip(self.parts, keys, strict=True)
-        )
+        parts = zip(self.parts, keys, strict=True)
+        return tuple(part.init(key, dtype) for part, key in parts)
 
     def initial_carry(self, params: tuple, batch_shape: tuple[int, ...] = ()) -> tuple:
-        return tuple(
-            part.initial_carry(part_params, batch_shape)
-            for part, part_params in zip(self.parts, params, strict=False)
-        )
+        parts = zip(self.parts, params, strict=False)
+        return tuple(part.initial_carry(own, batch_shape) for part, own in parts)
 
     def with_noise(
         self, params: tuple, key: Array, length: int, batch_shape: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Composition, Recurrence, Run
+from jaxrnn.constants import by
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Stack(Composition):
         if not self.cells:
             raise ValueError("a Stack needs at least one recurrence, got none")
         for below, above in zip(self.cells, self.cells[1:], strict=False):
-            if below.output_size != above.input_size:
+            if below.output_shape != above.input_shape:
                 raise ValueError(
                     f"a Stack needs equal sizes between neighbours: {below} gives "
-                    f"{below.output_size}, {above} takes {above.input_size}"
+                    f"{by(below.output_shape)}, {above} takes {by(above.input_shape)}"
                 )
 
     @property
@@ -98,17 +99,17 @@ class Bidirectional(Composition):
         super().__post_init__()
         if not isinstance(self.merge, str) or self.merge not in MERGES:
             raise ValueError(f"unknown merge {self.merge!r}; known: {', '.join(MERGES)}")
-        if self.forward.input_size != self.backward.input_size:
+        if self.forward.input_shape != self.backward.input_shape:
             raise ValueError(
                 "the directions of a Bidirectional need the same input size, got "
-                f"{self.forward.input_size} and {self.backward.input_size}"
+                f"{by(self.forward.input_shape)} and {by(self.backward.input_shape)}"
             )
-        if self.merge != "concat" and (
-            self.forward.output_size != self.backward.output_size
-        ):
+        merged = slice(-1) if self.merge == "concat" else slice(None)
+        ahead, back = (part.output_shape for part in self.parts)
+        if ahead[merged] != back[merged]:
             raise ValueError(
                 f"merge {self.merge!r} needs the same output size in both directions, "
-                f"got {self.forward.output_size} and {self.backward.output_size}"
+                f"got {by(ahead)} and {by(back)}"
             )
 
     @property

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxrnn.cell import Composition, Recurrence, Run, across, exportable
 from jaxrnn.cells.activations import sigmoid
 from jaxrnn.cells.initial import lecun_normal
-from jaxrnn.constants import check_number
+from jaxrnn.constants import by, check_number
 from jaxrnn.strategies.step import for_all_steps
 
 
@@ -125,8 +125,9 @@ class Highway(Connection):
 
 
 def _check_same_size(connection: Connection) -> None:
-    if connection.cell.input_size != connection.cell.output_size:
+    takes, gives = connection.cell.input_shape, connection.cell.output_shape
+    if takes != gives:
         raise ValueError(
             f"{type(connection).__name__} needs equal input and output sizes, got "
-            f"{connection.cell.input_size} and {connection.cell.output_size}"
+            f"{by(takes)} and {by(gives)}"
         )

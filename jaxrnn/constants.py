@@ -21,6 +21,28 @@ def check_size(cell: Any, name: str) -> None:
         object.__setattr__(cell, name, size)
 
 
+def check_sizes(cell: Any, name: str) -> None:
+    """Makes the field `name`, integers in a tuple or list, a tuple of plain ints.
+
+    Raises ValueError if it is none, or holds one below 1.
+    """
+    given = getattr(cell, name)
+    try:
+        sizes = tuple(map(operator.index, given))
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ValueError(
+            f"{type(cell).__name__} needs sizes of 1 or more for {name}, got {given!r}"
+        )
+    object.__setattr__(cell, name, sizes)
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """A shape in words: "4", or "5 x 5 x 4" where the features lie in space."""
+    return " x ".join(map(str, shape))
+
+
 def check_number(recurrence: Any, name: str, above: float = -math.inf) -> None:
     """Makes the field `name`, a number of any type, a plain float.
 

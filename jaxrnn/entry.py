@@ -30,11 +30,10 @@ def checked(name: str, method: Callable) -> Callable:
     def step(self: Any, params: Any, carry: Any, x: Any) -> Any:
         params = as_params(self, params)
         x = as_numbers(params, x, "x")
-        if x.ndim < 1 or x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"x must be [..., {self.input_size}] for {self}, got shape {list(x.shape)}"
-            )
-        carry = as_carry(self, params, carry, x.shape[:-1], exact=False)
+        if not _ends_in(x, self.input_shape):
+            wanted = _listed("...", *self.input_shape)
+            raise ValueError(f"x must be {wanted} for {self}, got shape {list(x.shape)}")
+        carry = as_carry(self, params, carry, leading_shape(self, x), exact=False)
         return method(self, params, carry, x)
 
     def with_noise(
@@ -132,26 +131,42 @@ def check_xs(
     checkpoint_every: int | None,
 ) -> tuple[int, ...]:
     """Returns the batch shape."""
-    if xs.ndim < 2 or xs.shape[0] == 0 or xs.shape[-1] != recurrence.input_size:
+    features = recurrence.input_shape
+    timed = xs.ndim > len(features) and xs.shape[0] != 0
+    if not timed or not _ends_in(xs, features):
         raise ValueError(
-            f"xs must be [T, ..., {recurrence.input_size}] with T of 1 or more for "
+            f"xs must be {_listed('T', '...', *features)} with T of 1 or more for "
             f"{recurrence}, got shape {list(xs.shape)}"
         )
+    leading = leading_shape(recurrence, xs)
     for name, flags in (("mask", mask), ("reset", reset)):
         if flags is None:
             continue
         if flags.dtype != bool:
             raise ValueError(f"{name} must be bool, got {flags.dtype}")
-        if flags.shape != xs.shape[:-1]:
+        if flags.shape != leading:
             raise ValueError(
-                f"{name} must be [T, ...] = {list(xs.shape[:-1])} for xs of shape "
+                f"{name} must be [T, ...] = {list(leading)} for xs of shape "
                 f"{list(xs.shape)}, got {list(flags.shape)}"
             )
     if checkpoint_every is not None and not _is_count(checkpoint_every):
         raise ValueError(
             f"checkpoint_every must be an integer of 1 or more, got {checkpoint_every!r}"
         )
-    return xs.shape[1:-1]
+    return leading[1:]
+
+
+def leading_shape(recurrence: Any, x: Array) -> tuple[int, ...]:
+    """The axes of x `[..., *input_shape]` before its features."""
+    return x.shape[: x.ndim - len(recurrence.input_shape)]
+
+
+def _ends_in(x: Array, features: tuple[int, ...]) -> bool:
+    return x.ndim >= len(features) and x.shape[-len(features) :] == features
+
+
+def _listed(*axes: Any) -> str:
+    return f"[{', '.join(map(str, axes))}]"
 
 
 def _is_count(number: Any) -> bool:

@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Recurrence
+from jaxrnn.entry import leading_shape
 from jaxrnn.strategies.choose import Named
 from jaxrnn.strategies.strategy import Strategy
 from jaxrnn.unroll import unroll
@@ -56,7 +57,7 @@ class NNXCell(nnx.RNNCellBase):
         key of `rngs` (of its stream "carry"), which nothing else reads. Raises ValueError
         for a `carry_init` without `rngs`, or for a carry that counts in integers.
         """
-        start = self.cell.initial_carry(_as_arrays(self.params), input_shape[:-1])
+        start = self.cell.initial_carry(_as_arrays(self.params), _batch(self, input_shape))
         if carry_init is None:
             return start
         stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
@@ -72,7 +73,7 @@ class NNXCell(nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        return 1
+        return len(self.cell.input_shape)
 
 
 class LinenCell(linen.RNNCellBase):
@@ -110,11 +111,11 @@ class LinenCell(linen.RNNCellBase):
         params = (
             self.arrays if bound else self.cell.init(jax.random.key(0), self.param_dtype)
         )
-        return self.cell.initial_carry(params, input_shape[:-1])
+        return self.cell.initial_carry(params, _batch(self, input_shape))
 
     @property
     def num_feature_axes(self) -> int:
-        return 1
+        return len(self.cell.input_shape)
 
     @linen.nowrap
     def _draw(self, key: Array) -> dict[str, Any]:
@@ -176,10 +177,11 @@ class RNN(nnx.Module):
         xs = jnp.asarray(xs)
         mask, reset = (None if f is None else jnp.asarray(f) for f in (mask, reset))
         if not time_major:
-            xs, mask, reset = _time_first(xs, mask, reset)
+            features = len(self.recurrence.input_shape)
+            xs, mask, reset = _time_first(xs, mask, reset, features)
         carry, ys = unroll(
             self.recurrence,
-            self.noisy(key, len(xs), xs.shape[1:-1]),
+            self.noisy(key, len(xs), leading_shape(self.recurrence, xs)[1:]),
             xs,
             carry,
             mask=mask,
@@ -188,7 +190,9 @@ class RNN(nnx.Module):
             strategy=self.strategy,
             checkpoint_every=self.checkpoint_every,
         )
-        return carry, ys if time_major else jnp.moveaxis(ys, 0, -2)
+        if time_major:
+            return carry, ys
+        return carry, jnp.moveaxis(ys, 0, -1 - len(self.recurrence.output_shape))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         return self.recurrence.initial_carry(self.arrays(), batch_shape)
@@ -255,21 +259,27 @@ def _listed(names: Mapping[tuple[str, ...], Any]) -> str:
 
 
 def _time_first(
-    xs: Array, mask: Array | None, reset: Array | None
+    xs: Array, mask: Array | None, reset: Array | None, features: int
 ) -> tuple[Array, Array | None, Array | None]:
-    """xs `[..., T, D]`, mask and reset `[..., T]` with time as their first axis."""
-    if xs.ndim < 2:
+    """xs `[..., T, D]`, mask and reset `[..., T]` with time as their first axis; D stands
+    for that many axes of `features`."""
+    leading = xs.shape[: max(0, xs.ndim - features)]
+    if not leading:
         raise ValueError(
             f"xs must be [..., T, D] with time_major=False, got shape {list(xs.shape)}"
         )
     for name, flags in (("mask", mask), ("reset", reset)):
-        if flags is not None and flags.shape != xs.shape[:-1]:
+        if flags is not None and flags.shape != leading:
             raise ValueError(
-                f"{name} must be [..., T] = {list(xs.shape[:-1])} for xs [..., T, D] of "
+                f"{name} must be [..., T] = {list(leading)} for xs [..., T, D] of "
                 f"shape {list(xs.shape)} with time_major=False, got {list(flags.shape)}"
             )
     mask, reset = (None if f is None else jnp.moveaxis(f, -1, 0) for f in (mask, reset))
-    return jnp.moveaxis(xs, -2, 0), mask, reset
+    return jnp.moveaxis(xs, -1 - features, 0), mask, reset
+
+
+def _batch(module: NNXCell | LinenCell, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    return input_shape[: -module.num_feature_axes]
 
 
 def _as_variables(params: Any) -> Any:

@@ -28,6 +28,7 @@ from jax.typing import DTypeLike
 from jaxrnn.cell import Cell, Composition, Recurrence, cast_like, widen
 from jaxrnn.strategies import Chunkwise, Scan, Strategy
 from jaxrnn.strategies.choose import STRATEGIES
+from jaxrnn.strategies.select import select
 from jaxrnn.unroll import explain, unroll
 
 T, B = 6, 3
@@ -73,7 +74,7 @@ def steps(recurrence: Recurrence) -> bool:
 
     def first_step(key: Array) -> Any:
         params = recurrence.init(key)
-        x = jnp.zeros(recurrence.input_size, jnp.float32)
+        x = jnp.zeros(recurrence.input_shape, jnp.float32)
         return recurrence.step(params, recurrence.initial_carry(params), x)
 
     try:
@@ -163,7 +164,7 @@ def shapes_and_dtypes_are_the_documented_ones(recurrence: Recurrence) -> None:
 
     def shapes(dtype: DTypeLike, batch: tuple[int, ...], key: Array) -> Any:
         params = recurrence.init(key, dtype)
-        xs = jnp.zeros((T, *batch, recurrence.input_size), dtype)
+        xs = jnp.zeros((T, *batch, *recurrence.input_shape), dtype)
         return (
             params,
             recurrence.initial_carry(params),
@@ -183,7 +184,7 @@ def shapes_and_dtypes_are_the_documented_ones(recurrence: Recurrence) -> None:
                 _same(leaf.dtype, jnp.dtype(dtype), where)
         _same(_types(start), _types(alone, batch), f"initial_carry of batch {batch}")
         _same(_types(last), _types(start), "the carry after unroll")
-        y = jax.ShapeDtypeStruct((recurrence.output_size,), dtype)
+        y = jax.ShapeDtypeStruct(recurrence.output_shape, dtype)
         _same(_types(ys), _types(y, (T, *batch)), "ys")
 
 
@@ -317,7 +318,8 @@ def bfloat16_stays_near_float64_over_time(recurrence: Recurrence) -> None:
     # Both take the very same numbers, so that only what rounds on the way differs.
     params = example(recurrence, dtype=jnp.bfloat16).params
     random = np.random.default_rng(0)
-    xs = jnp.asarray(random.normal(size=(LONG, 1, recurrence.input_size)), jnp.bfloat16)
+    shape = (LONG, 1, *recurrence.input_shape)
+    xs = jnp.asarray(random.normal(size=shape), jnp.bfloat16)
     got = _long_gradient(recurrence, params, xs)
     with jax.enable_x64(True):
         params, xs = jax.tree.map(_widest, (params, xs))
@@ -408,7 +410,7 @@ def example(
     drawn = recurrence.init(jax.random.key(0))
     types = jax.eval_shape(lambda: recurrence.init(jax.random.key(0), dtype))
     params = jax.tree.map(noisy, cast_like(drawn, types))
-    shape = (T, *batch_shape, recurrence.input_size)
+    shape = (T, *batch_shape, *recurrence.input_shape)
     before, xs = (jnp.asarray(random.normal(size=shape), dtype) for _ in range(2))
     carry, _ = unroll(recurrence, params, before, strategy="scan")
     return Example(params, carry, xs)
@@ -438,10 +440,10 @@ def loop(
             return loop(part, params, carry, xs, mask, reset, reverse != against)
 
         last, ys = recurrence.over_time(run, params, carry, xs)
-        return last, np.asarray(ys) * valid[..., None]
+        return last, np.asarray(select(jnp.asarray(valid), ys, jnp.zeros_like(ys)))
 
     xs, carry = jax.tree.map(np.asarray, (xs, carry))
-    lasts, ys = [], np.zeros((*xs.shape[:2], recurrence.output_size), xs.dtype)
+    lasts, ys = [], np.zeros((*xs.shape[:2], *recurrence.output_shape), xs.dtype)
     for row in range(xs.shape[1]):
         now = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
         for t in reversed(range(len(xs))) if reverse else range(len(xs)):
@@ -568,7 +570,7 @@ def _cells(recurrence: Recurrence) -> Iterator[Cell]:
 
 
 def _padded(xs: Array, mask: Any) -> Array:
-    return xs if mask is None else jnp.where(mask[..., None], xs, jnp.nan)
+    return select(mask, xs, jnp.full_like(xs, jnp.nan))
 
 
 def _name(mask: Any, reset: Any, reverse: bool) -> str:

@@ -9,7 +9,15 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across
-from jaxrnn.entry import as_array, as_carry, as_length, as_numbers, as_params, check_xs
+from jaxrnn.entry import (
+    as_array,
+    as_carry,
+    as_length,
+    as_numbers,
+    as_params,
+    check_xs,
+    leading_shape,
+)
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.choose import Named, Told, as_keeping, as_strategy
 from jaxrnn.strategies.devices import shared
@@ -174,7 +182,7 @@ def explain(
         if own is None:
             own = recurrence.init(jax.random.key(0))
         if steps is None:
-            steps = jnp.zeros((128, recurrence.input_size), int)  # in the params' dtype
+            steps = jnp.zeros((128, *recurrence.input_shape), int)  # in the params' dtype
         unroll(recurrence, own, steps, *more, strategy=told, **named)
 
     jax.eval_shape(run_abstractly)
@@ -232,4 +240,4 @@ def _cell_over_time(
     def one_part(call: Call) -> tuple[Any, Any]:
         return run(call, asked, checkpoint_every)
 
-    return shared(one_part, call, xs.shape[1:-1])
+    return shared(one_part, call, leading_shape(cell, xs)[1:])

@@ -83,13 +83,13 @@ def assert_close(actual, expected, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def assert_same_function(convert, peer, weights, precision, input_size):
+def assert_same_function(convert, peer, weights, precision, *input_shape):
     """Holds the converted weights to `peer(weights, xs) -> (carry, ys)`: the outputs and
     their gradients in the weights, as the peer lays them out, and in xs.
 
     Returns our final carry and the peer's.
     """
-    xs = jnp.asarray(precision.draw(T, B, input_size, seed=99))
+    xs = jnp.asarray(precision.draw(T, B, *input_shape, seed=99))
     carry, ys, gradients = run(converted(convert), weights, xs)
     # Peers promote dtypes freely.
     with jax.numpy_dtype_promotion("standard"):

@@ -37,6 +37,13 @@ LAYERS = {
     "lstm": lambda h, **o: layers.LSTM(h, **o),
     "gru": lambda h, **o: layers.GRU(h, **o),
     "reset_before_gru": lambda h, **o: layers.GRU(h, reset_after=False, **o),
+    "hard_lstm": lambda h, **o: layers.LSTM(
+        h, activation="softsign", recurrent_activation="hard_sigmoid", **o
+    ),
+    "hard_gru": lambda h, **o: layers.GRU(
+        h, activation="elu", recurrent_activation="hard_sigmoid", **o
+    ),
+    "relu_gru": lambda h, **o: layers.GRU(h, activation="relu", reset_after=False, **o),
     "simple": lambda h, **o: layers.SimpleRNN(h, **o),
     "relu": lambda h, **o: layers.SimpleRNN(h, activation="relu", **o),
     "bidirectional_concat": lambda h, **o: layers.Bidirectional(layers.LSTM(h, **o)),
@@ -52,6 +59,15 @@ RECURRENCES = {
     "lstm": LSTM(3, 4),
     "gru": GRU(3, 4),
     "reset_before_gru": ResetBeforeGRU(3, 4),
+    "hard_lstm": LSTM(
+        3,
+        4,
+        gate_activation="hard_sigmoid[1/6]",
+        candidate_activation="softsign",
+        output_activation="softsign",
+    ),
+    "hard_gru": GRU(3, 4, gate_activation="hard_sigmoid[1/6]", candidate_activation="elu"),
+    "relu_gru": ResetBeforeGRU(3, 4, candidate_activation="relu"),
     "simple": Elman(3, 4),
     "relu": Elman(3, 4, activation="relu"),
     "bidirectional_concat": Bidirectional(LSTM(3, 4), LSTM(3, 4)),
@@ -73,7 +89,10 @@ def free_promotion():
 
 
 # The tanh of Keras computes in float32 on JAX, whatever the layer's dtype.
-IN_BOTH = [(name, "float32") for name in LAYERS] + [("relu", "float64")]
+IN_BOTH = [(name, "float32") for name in LAYERS] + [
+    ("relu", "float64"),
+    ("hard_lstm", "float64"),
+]
 
 
 @pytest.mark.parametrize("name, precision", IN_BOTH, indirect=["precision"])
@@ -160,9 +179,12 @@ def twice(x):
 @pytest.mark.parametrize(
     "layer, reason",
     [
-        (lambda: layers.LSTM(4, activation="relu"), "has 'relu' and 'sigmoid'"),
-        (lambda: layers.GRU(4, recurrent_activation="hard_sigmoid"), "'hard_sigmoid'"),
-        (lambda: layers.SimpleRNN(4, activation="elu"), "'elu' .* none of those"),
+        (lambda: layers.LSTM(4, activation="gelu"), "the activation 'gelu' of lstm"),
+        (
+            lambda: layers.GRU(4, recurrent_activation="hard_silu"),
+            "recurrent_activation 'hard_silu' of gru",
+        ),
+        (lambda: layers.SimpleRNN(4, activation="selu"), "'selu' .* none of those"),
         (lambda: layers.SimpleRNN(4, activation=twice), "none of those"),
         (lambda: layers.LSTM(4, go_backwards=True), "go_backwards=True"),
         (lambda: layers.Dense(4), "got Dense"),
@@ -200,7 +222,6 @@ class Derived(layers.LSTM):
         (lambda: layers.LSTM(4, dtype="mixed_bfloat16"), "in bfloat16 with .* float32"),
         (lambda: layers.Bidirectional(layers.GRU(4, dtype="mixed_bfloat16")), "bfloat16"),
         (lambda: layers.LSTM(4, stateful=True), r"\(stateful=True\).* give unroll"),
-        (lambda: layers.LSTM(4, activation=None), "has 'linear' and 'sigmoid'"),
         (lambda: Derived(4), "got Derived"),
         (lambda: layers.TimeDistributed(layers.Dense(4)), "got TimeDistributed"),
     ],
@@ -246,6 +267,10 @@ def test_a_layer_without_weights_is_refused():
     "recurrence, reason",
     [
         (Elman(3, 4, activation="hard_sigmoid"), "hard_sigmoid is another"),
+        (LSTM(3, 4, gate_activation="hard_sigmoid"), "hard_sigmoid is another"),
+        (LSTM(3, 4, candidate_activation="relu"), "one activation for the candidate"),
+        (LSTM(3, 4, cell_clip=1.0), "no other cell_clip"),
+        (GRU(3, 4, activation_clip=1.0), "no other activation_clip"),
         (Residual(LSTM(4, 4)), "what converts is LSTM, GRU, ResetBeforeGRU, Elman"),
     ],
     ids=str,

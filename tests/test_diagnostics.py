@@ -225,7 +225,7 @@ GATED = [
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
     """For every cell of the package: one shows its gates, or says that it has none."""
-    params, xs = drawn_params(cell), draw(T, B, cell.input_size)
+    params, xs = drawn_params(cell), draw(T, B, *cell.input_shape)
     if cell not in GATED:
         with pytest.raises(ValueError, match="no gates|holds still"):
             gate_values(cell, params, xs)
@@ -263,9 +263,11 @@ def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
 
 def memory_is_gated_alone(cell):
     """Whether c' = f c + what does not see c when the products are held: not where a
-    peephole sees it, noise holds it, or it is kept in other units."""
-    return type(cell).__name__ not in (
+    peephole sees it, noise or a bound holds it, or it is kept in other units."""
+    return getattr(cell, "cell_clip", None) is None and type(cell).__name__ not in (
         "PeepholeLSTM",
+        "CoupledPeepholeLSTM",
+        "ProjectedPeepholeLSTM",
         "ResetBeforeGRU",
         "MinimalGRU",
         "SLSTM",

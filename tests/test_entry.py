@@ -46,7 +46,7 @@ def parts(recurrence):
     """Its params, a carry for B rows and xs, all zeros."""
     params = zeros(jax.eval_shape(recurrence.init, jax.random.key(0)))
     carry = zeros(jax.eval_shape(lambda p: recurrence.initial_carry(p, (B,)), params))
-    return params, carry, np.zeros((T, B, recurrence.input_size), np.float32)
+    return params, carry, np.zeros((T, B, *recurrence.input_shape), np.float32)
 
 
 def as_dicts(tree):
@@ -108,7 +108,9 @@ def test_integers_lists_and_no_rows_at_all_are_inputs(recurrence):
         chex.assert_trees_all_equal(jax.eval_shape(lambda o=other: outputs(o)), want)
     chex.assert_trees_all_equal(jax.eval_shape(lambda: outputs(xs.tolist())), want)
     none = jax.tree.map(lambda leaf: leaf[:0], carry)
-    chex.assert_shape(jax.eval_shape(outputs, xs[:, :0], none)[0][1], (T, 0, None))
+    chex.assert_shape(
+        jax.eval_shape(outputs, xs[:, :0], none)[0][1], (T, 0, *recurrence.output_shape)
+    )
 
 
 def test_integers_count_as_the_numbers_they_are():

@@ -44,13 +44,13 @@ def over_time(recurrence, **options):
 def shapes(recurrence, params):
     t, b = export.symbolic_shape("t, b")
     carry = jax.eval_shape(lambda p: recurrence.initial_carry(p, (b,)), params)
-    xs = jax.ShapeDtypeStruct((t, b, recurrence.input_size), jnp.float32)
+    xs = jax.ShapeDtypeStruct((t, b, *recurrence.input_shape), jnp.float32)
     return jax.eval_shape(lambda: params), carry, xs, jax.ShapeDtypeStruct((t, b), bool)
 
 
 def numbers(recurrence, params, length=T):
     carry = recurrence.initial_carry(params, (B,))
-    xs = jax.random.normal(jax.random.key(1), (length, B, recurrence.input_size))
+    xs = jax.random.normal(jax.random.key(1), (length, B, *recurrence.input_shape))
     return params, carry, xs, jnp.ones((length, B), bool).at[-1, 0].set(False)
 
 
@@ -107,7 +107,7 @@ def test_params_with_noise_are_read_back():
 def held(recurrence):
     """The loops over time that the exports of a forward pass and its gradient hold."""
     params = jax.eval_shape(recurrence.init, jax.random.key(0))
-    xs = jax.ShapeDtypeStruct((T, B, recurrence.input_size), jnp.float32)
+    xs = jax.ShapeDtypeStruct((T, B, *recurrence.input_shape), jnp.float32)
     flags = jax.ShapeDtypeStruct((T, B), bool)
 
     def forward(params, xs, mask, reset):

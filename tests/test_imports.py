@@ -25,6 +25,7 @@ ROOMS = [
     "wrappers",
     "",  # the public names
     "testing",
+    "online",
     "flax",
     "convert",
     "diagnostics",

@@ -89,7 +89,7 @@ def value_and_gradient(recurrence, params, noisy, xs):
 
 def draw(recurrence, key):
     params = recurrence.init(key)
-    xs = jax.random.normal(key, (T, B, recurrence.input_size), jnp.float32)
+    xs = jax.random.normal(key, (T, B, *recurrence.input_shape), jnp.float32)
     return params, recurrence.with_noise(params, key, T, (B,)), xs
 
 

@@ -9,7 +9,7 @@ from jax import Array
 
 
 def hard_sigmoid(x: Array) -> Array:
-    """clip(x / 5 + 1/2, 0, 1): the piecewise linear gate (Courbariaux et al. 2015)."""
+    """clip(x / 5 + 1/2, 0, 1): the piecewise linear gate of Keras 1 and 2 and of ONNX."""
     return jnp.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
@@ -18,6 +18,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
     "hard_sigmoid": hard_sigmoid,
+    "hard_sigmoid[1/6]": jax.nn.hard_sigmoid,  # of this slope: JAX, PyTorch and Keras 3
+    "softsign": jax.nn.soft_sign,
+    "softplus": jax.nn.softplus,
+    "elu": jax.nn.elu,
     "identity": lambda x: x,
     # The logistic function stretched to a range; Hochreiter & Schmidhuber 1997 use the
     # first two.
@@ -38,12 +42,24 @@ def sigmoid(x: Array) -> Array:
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
-def squash(z: Array, *functions: str) -> tuple[Array, ...]:
-    """Splits z `[..., n H]` into n blocks and puts each through "sigmoid" or "tanh".
+def clip(x: Array, bound: float | None) -> Array:
+    """x held to [-bound, bound], or as it is where bound is None."""
+    return x if bound is None else jnp.clip(x, -bound, bound)
 
-    All blocks share one tanh, because sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: written as
-    n activations of n slices, XLA computes the transcendentals several times over.
+
+def squash(z: Array, *functions: str) -> tuple[Array, ...]:
+    """Splits z `[..., n H]` into n blocks and puts each through the function of its name.
+
+    Blocks that are all "sigmoid" or "tanh" share one tanh, because sigmoid(x) =
+    tanh(x / 2) / 2 + 1 / 2: written as n activations of n slices, XLA computes the
+    transcendentals several times over.
     """
+    known = ACTIVATIONS | {"sigmoid": sigmoid}
+    if len(functions) == 1:
+        return (known[functions[0]](z),)
+    if not {"sigmoid", "tanh"}.issuperset(functions):
+        blocks = jnp.split(z, len(functions), axis=-1)
+        return tuple(known[f](block) for f, block in zip(functions, blocks, strict=True))
     size = z.shape[-1] // len(functions)
     # A constant of NumPy: `jnp.repeat` would be a scatter and a sum in the loop's body.
     slopes = np.repeat([0.5 if f == "sigmoid" else 1.0 for f in functions], size)

@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, across, exportable, zeros
-from jaxrnn.cells.activations import sigmoid, squash
+from jaxrnn.cells.activations import sigmoid
+from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal
 
 
@@ -26,8 +27,8 @@ class GRUCarry(NamedTuple):
     h: Array  # [..., H]
 
 
-@dataclass(frozen=True)
-class GRU(Cell[GRUParams, GRUCarry]):
+@dataclass(frozen=True, repr=False)
+class GRU(GatedCell[GRUParams, GRUCarry]):
     """Gated recurrent unit, reset after the product (as in cuDNN and PyTorch).
 
         r = sigmoid(x W_xr + h W_hr + b_r)
@@ -37,7 +38,9 @@ class GRU(Cell[GRUParams, GRUCarry]):
 
     x `[..., D]`, h and y `[..., H]`, all in the dtype of the parameters; b holds b_r,
     b_z and b_xn. Cho et al. 2014 reset before the product: that is `ResetBeforeGRU`.
-    Raises ValueError for a size below 1.
+    `gate_activation` replaces sigmoid and `candidate_activation` tanh; what enters either
+    is held to [-activation_clip, activation_clip]. Raises ValueError for a size below 1, an
+    unknown activation or a bound of 0 or less.
     """
 
     input_size: int
@@ -73,8 +76,8 @@ class GRU(Cell[GRUParams, GRUCarry]):
         self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
-        reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
-        n = jnp.tanh(u[..., gates:] + reset * r[..., gates:])
+        reset, z = self.activate(u[..., :gates] + r[..., :gates], "gate", "gate")
+        (n,) = self.activate(u[..., gates:] + reset * r[..., gates:], "candidate")
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
@@ -82,7 +85,7 @@ class GRU(Cell[GRUParams, GRUCarry]):
         self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> dict[str, Array]:
         gates = 2 * self.hidden_size
-        reset, z = squash(u[..., :gates] + r[..., :gates], "sigmoid", "sigmoid")
+        reset, z = self.activate(u[..., :gates] + r[..., :gates], "gate", "gate")
         return {"reset": reset, "forget": z}
 
 
@@ -93,8 +96,8 @@ class ResetBeforeGRUParams(NamedTuple):
     b: Array  # [3H]
 
 
-@dataclass(frozen=True)
-class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
+@dataclass(frozen=True, repr=False)
+class ResetBeforeGRU(GatedCell[ResetBeforeGRUParams, GRUCarry]):
     """Gated recurrent unit, reset before the product (Cho et al. 2014; Chung et al. 2014).
 
         r = sigmoid(x W_xr + h W_hr + b_r)
@@ -103,8 +106,9 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         h' = (1 - z) n + z h                                                   y = h'
 
     x `[..., D]`, h and y `[..., H]`, all in the dtype of the parameters. Two products
-    follow one another in a step, so the `fused` strategy does not serve it. Raises
-    ValueError for a size below 1.
+    follow one another in a step, so the `fused` strategy does not serve it.
+    Activations and their bound are those of `GRU`. Raises ValueError for a size below 1, an
+    unknown activation or a bound of 0 or less.
     """
 
     input_size: int
@@ -131,10 +135,9 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
         self, params: ResetBeforeGRUParams, carry: GRUCarry, u: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
-        reset, z = jnp.split(
-            sigmoid(u[..., :gates] + carry.h @ params.w_h[:, :gates]), 2, axis=-1
-        )
-        n = jnp.tanh(u[..., gates:] + (reset * carry.h) @ params.w_h[:, gates:])
+        w_gates, w_n = params.w_h[:, :gates], params.w_h[:, gates:]
+        reset, z = self.activate(u[..., :gates] + carry.h @ w_gates, "gate", "gate")
+        (n,) = self.activate(u[..., gates:] + (reset * carry.h) @ w_n, "candidate")
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h
 
@@ -143,7 +146,7 @@ class ResetBeforeGRU(Cell[ResetBeforeGRUParams, GRUCarry]):
     ) -> dict[str, Array]:
         gates = 2 * self.hidden_size
         z = u[..., :gates] + carry.h @ params.w_h[:, :gates]
-        reset, z = squash(z, "sigmoid", "sigmoid")
+        reset, z = self.activate(z, "gate", "gate")
         return {"reset": reset, "forget": z}
 
 

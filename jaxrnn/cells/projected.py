@@ -1,6 +1,6 @@
 """LSTM with a projection between the cell and what the network sees."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 import jax
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable, zeros
-from jaxrnn.cells.activations import squash
+from jaxrnn.cell import across, exportable, zeros
+from jaxrnn.cells.activations import clip
+from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.constants import check_number, check_size
@@ -23,8 +24,8 @@ class ProjectedLSTMParams(NamedTuple):
     b: Array  # [4H]
 
 
-@dataclass(frozen=True)
-class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
+@dataclass(frozen=True, repr=False)
+class ProjectedLSTM(GatedCell[ProjectedLSTMParams, LSTMCarry]):
     """LSTM with a recurrent projection layer (Sak et al. 2014; PyTorch's `proj_size`).
 
         i, f, g, o = x W_x + h W_h + b
@@ -32,16 +33,22 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
         h' = (sigmoid(o) tanh(c')) W_p                                         y = h'
 
     x `[..., D]`, c `[..., H]`, h and y `[..., P]`, all in the dtype of the parameters;
-    P is `projection_size`. Without the peepholes of Sak et al. `forget_bias` is what
-    `init` writes into the forget gate's part of b. The projection is part of `gate`, which
-    is float32 inside `unroll` where the parameters are narrower. Raises ValueError for a
-    size below 1.
+    P is `projection_size`. Without the peepholes of Sak et al.: `ProjectedPeepholeLSTM`.
+    `forget_bias` is what `init` writes into the forget gate's part of b. The projection is
+    part of `gate`, which is float32 inside `unroll` where the parameters are narrower.
+    Activations and bounds are those of `LSTM`; h' is held to [-projection_clip,
+    projection_clip]. Raises ValueError for a size below 1, an unknown activation or a bound
+    of 0 or less.
     """
 
     input_size: int
     hidden_size: int
     projection_size: int
     forget_bias: float = 1.0
+    _: KW_ONLY
+    output_activation: str = "tanh"
+    cell_clip: float | None = None
+    projection_clip: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,13 +86,14 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, LSTMCarry]):
     def gate(
         self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array
     ) -> tuple[LSTMCarry, Array]:
-        i, f, g, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
-        c = f * carry.c + i * g
-        h = (o * jnp.tanh(c)) @ params.w_p
+        i, f, g, o = self.activate(u + r, "gate", "gate", "candidate", "gate")
+        c = clip(f * carry.c + i * g, self.cell_clip)
+        (shown,) = self.activate(c, "output")
+        h = clip((o * shown) @ params.w_p, self.projection_clip)
         return LSTMCarry(h, c), h
 
     def gates(
         self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array
     ) -> dict[str, Array]:
-        i, f, _, o = squash(u + r, "sigmoid", "sigmoid", "tanh", "sigmoid")
+        i, f, _, o = self.activate(u + r, "gate", "gate", "candidate", "gate")
         return {"input": i, "forget": f, "output": o}

@@ -26,13 +26,18 @@ from jaxrnn.convert.layout import (
 
 LAYERS = {"LSTM", "GRU", "SimpleRNN", "RNN"}
 MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "product"}
-# Keras's hard_sigmoid is another function than ours: its slope is 1/6.
+# By Keras's names. Our "hard_sigmoid", of slope 1/5, is that of Keras 1 and 2.
 ACTIVATIONS = {
     "tanh": "tanh",
     "relu": "relu",
     "sigmoid": "sigmoid",
+    "hard_sigmoid": "hard_sigmoid[1/6]",
+    "softsign": "softsign",
+    "softplus": "softplus",
+    "elu": "elu",
     "linear": "identity",
 }
+OPTIONS = "gate_activation", "candidate_activation", "output_activation"
 GRU_ORDER = (1, 0, 2)  # z, r, h; its own inverse
 
 
@@ -45,7 +50,8 @@ def from_keras(layer: Any) -> tuple[Recurrence, Any]:
     An `LSTM` layer becomes an LSTM, `GRU` a GRU (`reset_after=True`, the default) or a
     ResetBeforeGRU, `SimpleRNN` an Elman, `Bidirectional` a Bidirectional with the same
     merge, `StackedRNNCells` in an `RNN` or a list of layers a Stack. `use_bias=False`
-    becomes a bias of zeros.
+    becomes a bias of zeros. `activation` is the candidate's and, of an LSTM, the output's;
+    `recurrent_activation` is the gates'.
 
     The result computes what `layer(x, training=False)` does, at every step: `dropout`,
     `recurrent_dropout`, regularisers and constraints, which act in training alone, are
@@ -78,9 +84,9 @@ def to_keras(recurrence: Recurrence, params: Any) -> list:
 
     Arrays of NumPy; for a `Bidirectional` the forward layer's and then the backward
     layer's; for a `Stack` a list of such lists, one a layer (`StackedRNNCells` take them
-    chained into one). The layer must have a bias and, for a `ResetBeforeGRU`,
-    `reset_after=False`. `from_keras` gives back exactly `params`. Raises ValueError for
-    what Keras has no layer for.
+    chained into one). The layer must have a bias, the activations of the recurrence and,
+    for a `ResetBeforeGRU`, `reset_after=False`. `from_keras` gives back exactly `params`.
+    Raises ValueError for what Keras has no layer for.
     """
     if isinstance(recurrence, Stack):
         parts = zip(recurrence.cells, params, strict=True)
@@ -148,8 +154,6 @@ def _read_cell(cell: Any) -> tuple[Recurrence, Any]:
     if not cell.built:
         raise ValueError(f"{cell.name} has no weights yet: build it first")
     config = cell.get_config()
-    if kind != "SimpleRNNCell":
-        _check_activations(kind, config)
     _check_dtype(cell)
     arrays = {
         name: as_array(getattr(variable, "value", variable), f"the {name} of {cell.name}")
@@ -178,37 +182,44 @@ def _check_dtype(layer: Any) -> None:
         )
 
 
-def _check_activations(kind: str, config: dict[str, Any]) -> None:
-    given = config["activation"], config["recurrent_activation"]
-    if given != ("tanh", "sigmoid"):
+def _activation(config: dict, field: str) -> str:
+    name = config[field]
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(
-            f"our cells have activation 'tanh' and recurrent_activation 'sigmoid', this "
-            f"{kind} has {given[0]!r} and {given[1]!r}"
+            f"the {field} {name!r} of {config['name']} is none of those of our cells: "
+            f"{', '.join(ACTIVATIONS)}"
         )
+    return ACTIVATIONS[name]
 
 
 def _read_lstm(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
-    cell = LSTM(w_x.shape[0], w_h.shape[0])
+    activation = _activation(config, "activation")
+    cell = LSTM(
+        w_x.shape[0],
+        w_h.shape[0],
+        gate_activation=_activation(config, "recurrent_activation"),
+        candidate_activation=activation,
+        output_activation=activation,
+    )
     return cell, LSTMParams(w_x=w_x, w_h=w_h, b=b)
 
 
 def _read_gru(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
-    sizes = w_x.shape[0], w_h.shape[0]
+    cell = (GRU if config["reset_after"] else ResetBeforeGRU)(
+        w_x.shape[0],
+        w_h.shape[0],
+        gate_activation=_activation(config, "recurrent_activation"),
+        candidate_activation=_activation(config, "activation"),
+    )
     w_x, w_h, b = (reorder(x, GRU_ORDER) for x in (w_x, w_h, b))
-    if not config["reset_after"]:
-        return ResetBeforeGRU(*sizes), ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
+    if isinstance(cell, ResetBeforeGRU):
+        return cell, ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b)
     b, b_n = merge_biases(*b)
-    return GRU(*sizes), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+    return cell, GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
 
 
 def _read_elman(config: dict, w_x: Array, w_h: Array, b: Array) -> tuple:
-    name = config["activation"]
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(
-            f"the activation {name!r} of this SimpleRNN is none of those of an Elman: "
-            f"{', '.join(ACTIVATIONS)}"
-        )
-    cell = Elman(w_x.shape[0], w_h.shape[0], ACTIVATIONS[name])
+    cell = Elman(w_x.shape[0], w_h.shape[0], _activation(config, "activation"))
     return cell, ElmanParams(w_x=w_x, w_h=w_h, b=b)
 
 
@@ -216,8 +227,17 @@ READERS = {"LSTMCell": _read_lstm, "GRUCell": _read_gru, "SimpleRNNCell": _read_
 
 
 def _write(recurrence: Recurrence, params: Any) -> list[np.ndarray]:
-    weights = counterpart("Keras", recurrence, WRITERS, {})(recurrence, params)
-    return [np.array(x) for x in weights]
+    write = counterpart("Keras", recurrence, WRITERS, {}, held=OPTIONS)
+    own = [getattr(recurrence, name, None) for name in ("activation", *OPTIONS)]
+    for name in own:
+        if name not in (None, *ACTIVATIONS.values()):
+            raise ValueError(f"Keras cannot hold {recurrence}: its {name} is another")
+    if None not in own[2:] and own[2] != own[3]:
+        raise ValueError(
+            f"Keras cannot hold {recurrence}: its LSTM has one activation for the "
+            "candidate and the output"
+        )
+    return [np.array(x) for x in write(recurrence, params)]
 
 
 def _write_as_they_are(cell: Cell, params: Any) -> list[Array]:
@@ -235,15 +255,9 @@ def _write_reset_before_gru(
     return [reorder(x, GRU_ORDER) for x in params]
 
 
-def _write_elman(cell: Elman, params: ElmanParams) -> list[Array]:
-    if cell.activation not in ACTIVATIONS.values():
-        raise ValueError(f"Keras cannot hold {cell}: its {cell.activation} is another")
-    return _write_as_they_are(cell, params)
-
-
 WRITERS = {
     LSTM: _write_as_they_are,
     GRU: _write_gru,
     ResetBeforeGRU: _write_reset_before_gru,
-    Elman: _write_elman,
+    Elman: _write_as_they_are,
 }

@@ -1,7 +1,7 @@
 """What the conversions share: foreign arrays, gate orders, two biases, the refusal."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Recurrence
+from jaxrnn.cells.gated import GatedCell
 
 Entry = TypeVar("Entry")
 
@@ -126,14 +127,22 @@ def counterpart(
     recurrence: Recurrence,
     table: Mapping[type, Entry],
     reasons: Mapping[type, str],
+    held: Collection[str] = (),
 ) -> Entry:
     """What `table` holds for exactly this class (a subclass may be another function).
 
-    Raises ValueError with the reason if `framework` has no counterpart.
+    Raises ValueError with the reason if `framework` has no counterpart. An option of a
+    `GatedCell` that is not the default has one only if it is `held`.
     """
     kind = type(recurrence)
     if kind not in table:
         known = ", ".join(cls.__name__ for cls in table)
         reason = reasons.get(kind, f"what converts is {known}")
         raise ValueError(f"{framework} cannot hold {recurrence}: {reason}")
+    options = recurrence.changed() if isinstance(recurrence, GatedCell) else {}
+    for name in options.keys() - set(held):
+        raise ValueError(
+            f"{framework} cannot hold {recurrence}: its cells know no other {name} than "
+            "the default"
+        )
     return table[kind]

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.diagnostics.over_time import walk
+from jaxrnn.strategies.select import select
 from jaxrnn.wrappers.slower import Slower
 from jaxrnn.wrappers.wrapper import cells_of
 
@@ -38,7 +39,7 @@ def gate_values(
         )
     entering = walk(cell, params, xs, carry, mask=mask, reset=reset).entering
     if mask is not None:
-        xs = jnp.where(mask[..., None], xs, jnp.zeros_like(xs))
+        xs = select(mask, xs, jnp.zeros_like(xs))
     params, inputs = cell.prepare(params, xs)
     us = cell.project(params, inputs)
     # The steps are one more batch axis, since the carries are known.

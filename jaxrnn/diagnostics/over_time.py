@@ -1,5 +1,6 @@
 """What a recurrence holds at every step, and how far back its loss reaches."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Recurrence, across
+from jaxrnn.entry import leading_shape
 from jaxrnn.strategies.select import select
 from jaxrnn.unroll import unroll
 
@@ -45,7 +47,7 @@ def walk(
     jax.eval_shape(  # for what it refuses
         lambda: unroll(recurrence, params, xs, carry, mask=mask, reset=reset)
     )
-    start = recurrence.initial_carry(params, xs.shape[1:-1])
+    start = recurrence.initial_carry(params, leading_shape(recurrence, xs)[1:])
     xs = select(mask, xs, jnp.zeros_like(xs))
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Walk]:
@@ -78,7 +80,8 @@ def state_norms(
     Arguments and errors are those of `walk`.
     """
     leaving = walk(recurrence, params, xs, carry, mask=mask, reset=reset).leaving
-    return jax.tree.map(lambda leaf: jnp.sqrt(_squares([leaf], xs.ndim - 1)), leaving)
+    leading = len(leading_shape(recurrence, xs))
+    return jax.tree.map(lambda leaf: jnp.sqrt(_squares([leaf], leading)), leaving)
 
 
 def gradient_by_lag(
@@ -122,7 +125,8 @@ def _norms_by_lag(
 ) -> Array:
     """`gradient_by_lag` from the loss's gradient by the outputs on."""
     passed = walk(recurrence, params, xs, carry, mask=mask, reset=reset)
-    valid = jnp.ones(xs.shape[:-1], bool) if mask is None else mask
+    leading = leading_shape(recurrence, xs)
+    valid = jnp.ones(leading, bool) if mask is None else mask
     lags = jnp.cumsum(valid[::-1].astype(jnp.int32), axis=0)[::-1] - 1
 
     def pushed(push: Any) -> Array:
@@ -133,13 +137,14 @@ def _norms_by_lag(
     def reached(ys_bar: Array) -> Array:
         leaves = jax.tree.leaves(pull(ys_bar))
         # Leaves that count steps have no derivative.
-        return _squares([leaf for leaf in leaves if _differentiable(leaf)], xs.ndim - 1)
+        return _squares([leaf for leaf in leaves if _differentiable(leaf)], len(leading))
 
     if ys_bar is None:
-        last = (valid & (lags == 0))[..., None]
+        last = valid & (lags == 0)
+        shape = recurrence.output_shape
         squares = jax.lax.map(
-            lambda unit: reached(jnp.where(last, across(unit, ys), jnp.zeros_like(ys))),
-            jnp.eye(recurrence.output_size, dtype=ys.dtype),
+            lambda unit: reached(select(last, across(unit, ys), jnp.zeros_like(ys))),
+            jnp.eye(math.prod(shape), dtype=ys.dtype).reshape(-1, *shape),
             batch_size=OUTPUTS_AT_ONCE,
         ).sum(axis=0)
     else:

@@ -36,9 +36,9 @@ def step_jacobian(recurrence: Recurrence, params: Any, carry: Any, x: Array) -> 
     weights are no matrix. Raises ValueError for a recurrence that does not step, or x
     with batch axes.
     """
-    if x.shape != (recurrence.input_size,):
+    if x.shape != recurrence.input_shape:
         raise ValueError(
-            f"x must be [{recurrence.input_size}] for {recurrence}, got shape "
+            f"x must be {list(recurrence.input_shape)} for {recurrence}, got shape "
             f"{list(x.shape)}"
         )
     flat, unflatten = ravel_pytree(carry)

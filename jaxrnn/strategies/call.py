@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell
+from jaxrnn.entry import leading_shape
 from jaxrnn.strategies.placement import shard, vary
 
 
@@ -46,10 +47,10 @@ class Call:
         """
         own_start = start is not None
         if start is None:
-            start = cell.initial_carry(params, xs.shape[1:-1])
+            start = cell.initial_carry(params, leading_shape(cell, xs)[1:])
         params, carry = vary((params, carry), xs, mask, reset)
         start = vary(start, params)
-        start, carry = shard(start, xs), shard(carry, xs)
+        start, carry = shard((start, carry), xs, len(cell.input_shape))
         params, inputs = cell.prepare(params, xs)
         _check_dtype(cell, params, carry, inputs)
         if reset is not None and reverse:

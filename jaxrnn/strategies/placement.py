@@ -29,11 +29,12 @@ def vary(tree: Any, *others: Any) -> Any:
     return jax.tree.map(varied, tree)
 
 
-def shard(carry: Any, xs: Array) -> Any:
-    """A tree of leaves `[*batch, ...]`, sharded over batch as xs `[T, *batch, D]`."""
+def shard(carry: Any, xs: Array, features: int) -> Any:
+    """A tree of leaves `[*batch, ...]`, sharded over batch as xs `[T, *batch, ...]`, whose
+    last `features` axes are no batch."""
     if jax.sharding.get_abstract_mesh().empty:
         return carry
-    batch = _spec(xs)[1:-1]
+    batch = _spec(xs)[1 : xs.ndim - features]
 
     def sharded(leaf: Array) -> Array:
         spec = (*batch, *_spec(leaf)[len(batch) :])

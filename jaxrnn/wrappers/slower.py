@@ -25,7 +25,7 @@ class SlowerParams(NamedTuple):
 @exportable
 class SlowerCarry(NamedTuple):
     cell: Any
-    y: Array  # [..., output_size]  what the cell gave when it last moved
+    y: Array  # [..., *output_shape]  what the cell gave when it last moved
     age: Array  # [...] int32  steps since then, modulo `every`
 
 
@@ -59,7 +59,7 @@ class Slower(Wrapper):
         real = jax.tree.leaves(inner)[0].real.dtype
         return SlowerCarry(
             inner,
-            jnp.zeros((*batch_shape, self.output_size), real),
+            jnp.zeros((*batch_shape, *self.output_shape), real),
             jnp.zeros(batch_shape, jnp.int32),
         )
 

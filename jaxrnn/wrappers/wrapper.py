@@ -48,6 +48,14 @@ class Wrapper(Cell[Any, Any]):
         return self.cell.output_size
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (*self.cell.input_shape[:-1], self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (*self.cell.output_shape[:-1], self.output_size)
+
+    @property
     def splits(self) -> bool:
         return self.cell.splits
 

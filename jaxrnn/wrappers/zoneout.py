@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.slstm import SLSTM
+from jaxrnn.entry import leading_shape
 from jaxrnn.linear import Affine, RealLinearCell
 from jaxrnn.wrappers.noise import check_rates
 from jaxrnn.wrappers.slower import Slower
@@ -142,7 +143,7 @@ class Zoneout(Wrapper):
 
     def _check_fits(self, masks: tuple, leaves: list, xs: Array) -> None:
         for mask, leaf in zip(masks, leaves, strict=True):
-            if mask is not None and mask.shape != (*xs.shape[:-1], *leaf.shape):
+            if mask is not None and mask.shape != (*leading_shape(self, xs), *leaf.shape):
                 raise ValueError(
                     f"the noise of {self} was drawn for other xs: its mask is "
                     f"{list(mask.shape)}, xs {list(xs.shape)}; draw it for the length "
