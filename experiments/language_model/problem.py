@@ -67,8 +67,7 @@ class NextToken(Problem):
         self, params: Any, carry: Any, batch: TokenBatch[Array]
     ) -> tuple[dict[str, Sum], Any]:
         nats, carry = self._nats(params, carry, batch, None)
-        total = jnp.sum(jnp.where(batch.mask, nats, 0))
-        return {"loss": (total, jnp.sum(batch.mask))}, carry
+        return loss_of(nats, batch.mask), carry
 
     def _nats(
         self, params: Any, carry: Any, batch: TokenBatch[Array], key: Array | None
@@ -78,6 +77,11 @@ class NextToken(Problem):
         carry, logits = model(batch.inputs, select(batch.fresh, start, carry), key=key)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
         return nats, carry
+
+
+def loss_of(nats: Array, mask: Array) -> dict[str, Sum]:
+    """The figure of an evaluation, of the steps in `mask`."""
+    return {"loss": (jnp.sum(jnp.where(mask, nats, 0)), jnp.sum(mask))}
 
 
 def make_problem(config: Config) -> NextToken:

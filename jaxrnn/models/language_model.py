@@ -106,6 +106,20 @@ class LanguageModel(nnx.Module):
         mask: Array | None = None,
         reset: Array | None = None,
     ) -> tuple[Any, Array]:
+        carry, xs = self.outputs(tokens, carry, key=key, mask=mask, reset=reset)
+        return carry, self.logits(xs)
+
+    def outputs(
+        self,
+        tokens: Array,
+        carry: Any = None,
+        *,
+        key: Array | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Any, Array]:
+        """(carry, what `logits` takes `[T, ..., H]`): the last layer's outputs, dropped
+        where a `key` is given."""
         keys = [None] * (len(self.layers) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
@@ -118,7 +132,7 @@ class LanguageModel(nnx.Module):
             before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
             xs = self._drop(xs, layer_key)
             after.append(before)
-        return tuple(after), self.logits(xs)
+        return tuple(after), xs
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """The carry before the first token, one entry a layer."""
