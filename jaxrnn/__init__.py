@@ -91,8 +91,12 @@ from jaxrnn.compose import (
     Stack as Stack,
 )
 from jaxrnn.connections import (
+    FeedForward as FeedForward,
+    FeedForwardParams as FeedForwardParams,
     Highway as Highway,
     HighwayParams as HighwayParams,
+    NormParams as NormParams,
+    PreNorm as PreNorm,
     Residual as Residual,
     Skip as Skip,
 )
@@ -109,6 +113,10 @@ from jaxrnn.unroll import (
 from jaxrnn.wrappers.dropout import (
     VariationalDropout as VariationalDropout,
     VariationalDropoutParams as VariationalDropoutParams,
+)
+from jaxrnn.wrappers.output_dropout import (
+    OutputDropout as OutputDropout,
+    OutputDropoutParams as OutputDropoutParams,
 )
 from jaxrnn.wrappers.precision import Precision as Precision
 from jaxrnn.wrappers.slower import (

@@ -645,3 +645,42 @@ def test_the_handlers_of_before_are_back_afterwards():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.agreed(False) and stop.signal is signal.SIGTERM
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+BLOCKS = {
+    "pre-norm": {"block": "pre-norm"},
+    "with dense layers": {"block": "pre-norm", "feed_forward": 12, "dropout": 0.2},
+    "narrow": {"block": "pre-norm", "feed_forward": 12, "precision": "bfloat16"},
+    "transformer": {"cell": "transformer", "heads": 2, "dropout": 0.2},
+}
+
+
+@pytest.mark.parametrize("options", BLOCKS.values(), ids=BLOCKS)
+def test_blocks_and_transformers_are_models_of_language(options):
+    config = Config(hidden_size=4, embedding_size=4, layers=3, **options)
+    tokens = jnp.arange(6, dtype=jnp.int32).reshape(3, 2) % 5
+    model = make_model(config, 5)
+    run = jax.jit(lambda p, tokens, key: model(p)(tokens, key=key)[1])
+    params = model.init(jax.random.key(0))
+    logits, noisy = run(params, tokens, None), run(params, tokens, jax.random.key(1))
+    assert logits.shape == (3, 2, 5) and logits.dtype == jnp.float32
+    chex.assert_trees_all_close(run(params, tokens.at[2].set(0), None)[:2], logits[:2])
+    assert bool(jnp.any(noisy != logits)) == ("dropout" in options)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"feed_forward": 8}, "feed_forward is for --block pre-norm and for a trans"),
+        ({"cell": "transformer", "tied": True}, "tied is for recurrent cells"),
+        ({"cell": "transformer", "block": "pre-norm"}, "block is for recurrent cells"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        Config(**options)
+
+
+def test_a_block_needs_embeddings_as_wide_as_its_layers():
+    with pytest.raises(ValueError, match="PreNorm needs equal input and output sizes, got"):
+        make_model(Config(block="pre-norm"), 5)

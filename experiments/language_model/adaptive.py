@@ -34,7 +34,7 @@ class CachedToken(NextToken):
         self.cache = cache
 
     def evaluation_carry(self, params: Any) -> tuple[Any, CacheMemory]:
-        width = self.model(params).layers[-1].recurrence.output_size
+        width = self.model(params).output_size
         memory = self.cache.start(jnp.zeros((self.rows, width)))
         return super().evaluation_carry(params), memory
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jaxrnn.training.run.options import Options
 
@@ -28,10 +28,21 @@ class Config(Options):
     """Steps of truncated backpropagation through time."""
 
     cell: str = "lstm"
-    """The name of any cell of jaxrnn in small letters: lstm, gru, elman, ..."""
+    """The name of any cell of jaxrnn in small letters: lstm, gru, elman, ...; or
+    transformer, which sees the tokens of a batch before it and nothing of the batch before,
+    in evaluations too."""
     layers: int = 1
     hidden_size: int = 256
     embedding_size: int = 64
+    """A transformer's is its hidden_size."""
+    block: Literal["plain", "pre-norm"] = "plain"
+    """pre-norm: layers that add to their input, which they see normalised, so that deep
+    stacks train; embedding_size is then hidden_size."""
+    feed_forward: int | None = None
+    """Units of the dense layers after each recurrence of a pre-norm block, which has none
+    without it; of those of a transformer, 4 times hidden_size without it."""
+    heads: int = 4
+    """Of a transformer."""
     dropout: float = 0.0
     dropout_over_time: Literal["each", "shared"] = "each"
     """A mask for every time step, or one for all of them."""
@@ -44,9 +55,24 @@ class Config(Options):
     sample_length: int = 600
     """Tokens of the sample at the end; 0 for none."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cell == "transformer":
+            for name in ("block", "tied"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ValueError(f"{name} is for recurrent cells, got a transformer")
+        elif self.feed_forward is not None and self.block == "plain":
+            raise ValueError("feed_forward is for --block pre-norm and for a transformer")
+
+    @property
+    def before(self) -> dict[str, Any]:
+        new = "block", "feed_forward"
+        return super().before | {name: getattr(Config, name) for name in new}
+
     @property
     def free(self) -> frozenset[str]:
-        return super().free | {"sample_prompt", "sample_length"}
+        free = super().free | {"sample_prompt", "sample_length"}
+        return free if self.cell == "transformer" else free | {"heads"}
 
 
 _BASE = Config()

@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax import Array
 
 from experiments.language_model.config import Config
+from experiments.language_model.model import make_model
 from experiments.language_model.prompt import read_prompt
 from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest, text_digest
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
 from jaxrnn.data.tokenizer import Tokenizer
-from jaxrnn.models import LanguageModel, Pure
-from jaxrnn.models.cells import make_layers
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.processes import is_first
@@ -95,50 +92,16 @@ def make_problem(config: Config) -> NextToken:
     return NextToken(config, tokenizer, splits)
 
 
-def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:
-    """Raises ValueError if the config names no cell or its sizes do not fit."""
-    layers = make_layers(
-        config.cell,
-        config.layers,
-        config.embedding_size,
-        config.hidden_size,
-        precision=config.precision,
-    )
-
-    def make(key: Array) -> LanguageModel:
-        model = LanguageModel(
-            vocabulary_size,
-            config.embedding_size,
-            layers,
-            dropout=config.dropout,
-            dropout_over_time=config.dropout_over_time,
-            tied=config.tied,
-            precision=config.precision,
-            rngs=nnx.Rngs(params=jax.random.fold_in(key, 0)),
-        )
-        if config.uniform_init is not None:
-            draw_uniformly(model, config.uniform_init, jax.random.fold_in(key, 1))
-        return model
-
-    return Pure(make)
-
-
-def draw_uniformly(model: LanguageModel, bound: float, key: Array) -> None:
-    params = nnx.state(model, nnx.Param)
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [
-        jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    nnx.update(model, jax.tree.unflatten(structure, drawn))
-
-
 def check_sample(config: Config, tokenizer: Tokenizer) -> None:
     """Raises ValueError for a sample at the end that could not be written."""
     if config.sample_length < 0:
         raise ValueError(f"sample_length must be 0 or more, got {config.sample_length}")
     if config.sample_length:
+        if config.cell == "transformer":
+            raise ValueError(
+                "a transformer keeps nothing from step to step and writes no text here: "
+                "sample_length must be 0"
+            )
         read_prompt(tokenizer, config.sample_prompt)
 
 

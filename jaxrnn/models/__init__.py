@@ -6,7 +6,10 @@ from jaxrnn.models.attention import (
     AttendBefore as AttendBefore,
     Multiplicative as Multiplicative,
 )
-from jaxrnn.models.causal_transformer import CausalTransformer as CausalTransformer
+from jaxrnn.models.causal_transformer import (
+    CausalTransformer as CausalTransformer,
+    TransformerLanguageModel as TransformerLanguageModel,
+)
 from jaxrnn.models.classifier import Classifier as Classifier
 from jaxrnn.models.language_model import LanguageModel as LanguageModel
 from jaxrnn.models.neural_cache import (

@@ -19,7 +19,7 @@ class LanguageModel(nnx.Module):
 
         x = embedding[token]
         y = layer_n(... layer_1(x)), with dropout after the embedding and every layer
-        logits = y W + b
+        logits = y W + b, or norm(y) W + b
 
     `model(tokens, carry=None, *, key=None) -> (carry, logits)` with tokens `[T, ...]` int,
     logits `[T, ..., V]`, and the carry a tuple, one entry a layer. Dropout, and the noise
@@ -27,11 +27,14 @@ class LanguageModel(nnx.Module):
     and `mask` `[T, ...]` are those of `unroll`.
 
     layers: the recurrences, from the embedding upwards.
-    dropout: the share of features dropped.
+    dropout: the share of features dropped; or three of them, after the embedding, between
+        the layers and after the last one.
     dropout_over_time: "each" draws a mask for every time step (Zaremba et al. 2014),
         "shared" one for all of them (Gal & Ghahramani 2016).
     tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
         2017), with a linear map between where their widths differ.
+    norm: normalise what the last layer puts out (Ba et al. 2016), which a stack of
+        `PreNorm` does not.
     precision: the dtype in which the output layer multiplies; `jaxrnn.Precision` is that of
         the layers. Everything else is float32.
 
@@ -46,12 +49,14 @@ class LanguageModel(nnx.Module):
         layers: Sequence[Recurrence],
         *,
         rngs: nnx.Rngs,
-        dropout: float = 0.0,
+        dropout: float | tuple[float, float, float] = 0.0,
         dropout_over_time: str = "each",
         tied: bool = False,
+        norm: bool = False,
         precision: Dtype = "float32",
     ):
-        if not 0 <= dropout < 1:
+        rates = dropout if isinstance(dropout, tuple) else (dropout,) * 3
+        if not all(0 <= rate < 1 for rate in rates):
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         if dropout_over_time not in ("each", "shared"):
             raise ValueError(
@@ -74,9 +79,13 @@ class LanguageModel(nnx.Module):
             rngs=rngs,
         )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
-        self.dropout = nnx.Dropout(
-            dropout, broadcast_dims=(0,) if dropout_over_time == "shared" else ()
+        same = (0,) if dropout_over_time == "shared" else ()
+        enter, between, leave = rates
+        self.dropouts = nnx.List(
+            nnx.Dropout(rate, broadcast_dims=same)
+            for rate in (enter, *[between] * (len(layers) - 1), leave)
         )
+        self.norm = nnx.LayerNorm(width, rngs=rngs) if norm else None
         self.multiply = Products(precision)
         self.tied = tied
         if tied:
@@ -125,14 +134,22 @@ class LanguageModel(nnx.Module):
             keys = list(jax.random.split(key, len(keys)))
         carries = carry if carry is not None else (None,) * len(self.layers)
 
-        xs = self._drop(self.embedding(tokens), keys[0])
+        enter, *others = self.dropouts
+        xs = _drop(enter, self.embedding(tokens), keys[0])
         after = []
-        for layer, before, layer_key in zip(self.layers, carries, keys[1:], strict=True):
+        for layer, dropout, before, layer_key in zip(
+            self.layers, others, carries, keys[1:], strict=True
+        ):
             noise = noise_key(layer_key)
             before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
-            xs = self._drop(xs, layer_key)
+            xs = _drop(dropout, xs, layer_key)
             after.append(before)
         return tuple(after), xs
+
+    @property
+    def output_size(self) -> int:
+        """The width of what `logits` takes."""
+        return self.layers[-1].recurrence.output_size
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """The carry before the first token, one entry a layer."""
@@ -165,6 +182,8 @@ class LanguageModel(nnx.Module):
 
     def logits(self, ys: Array) -> Array:
         """`[..., V]` of what the last layer put out, `[..., H]`."""
+        if self.norm is not None:
+            ys = self.norm(ys)
         if not self.tied:
             return self.output(ys)
         if self.narrow is not None:
@@ -173,5 +192,6 @@ class LanguageModel(nnx.Module):
         logits = self.multiply(ys, table, (((ys.ndim - 1,), (1,)), ((), ())))
         return logits + across(self.bias[...], ys)
 
-    def _drop(self, xs: Array, key: Array | None) -> Array:
-        return xs if key is None else self.dropout(xs, rngs=key)
+
+def _drop(dropout: nnx.Dropout, xs: Array, key: Array | None) -> Array:
+    return xs if key is None else dropout(xs, rngs=key)
