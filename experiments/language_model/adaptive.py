@@ -43,7 +43,7 @@ class CachedToken(NextToken):
     ) -> tuple[dict[str, Sum], Any]:
         model, (carry, memory) = self.model(params), carry
         start = model.initial_carry(batch.fresh.shape)
-        carry, outputs = model.outputs(batch.inputs, select(batch.fresh, start, carry))
+        carry, outputs, _ = model.outputs(batch.inputs, select(batch.fresh, start, carry))
         memory, nats = self.cache.nats(
             memory, outputs, model.logits(outputs), batch.targets, batch.mask
         )
@@ -78,7 +78,7 @@ def dynamic(
 ) -> Iterator[Way]:
     """The statistics of "rms" are gathered on all of the training text, in segments of as
     many tokens as those that are measured."""
-    config = replace(config, sequence_length=segment)
+    config = replace(config, sequence_length=segment, varied_lengths=False)
     rms = None
     if kind == "rms":
         train = {"train": splits["train"]}

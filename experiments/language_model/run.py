@@ -1,5 +1,6 @@
 """A language model's run folder, opened again: by `train`, `evaluate` and `sample`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.language_model.config import Config
@@ -14,7 +15,7 @@ from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 def load(path: Path) -> tuple[Model, Tokenizer, Config]:
     """The best model of a run; raises ValueError if there is none."""
-    config = read_options(path, Config)
+    config = replace(read_options(path, Config), start_from=None)
     tokenizer = Tokenizer.load(RunDirectory(path).tokenizer)
     model = make_model(config, tokenizer.size)
     return model(best_params(path, config, model.like)), tokenizer, config

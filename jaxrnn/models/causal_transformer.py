@@ -118,18 +118,20 @@ class TransformerLanguageModel(_CausalLayers):
     def __call__(
         self, tokens: Array, carry: tuple = (), *, key: Array | None = None
     ) -> tuple[tuple, Array]:
-        carry, ys = self.outputs(tokens, carry, key=key)
+        carry, ys, _ = self.outputs(tokens, carry, key=key)
         return carry, self.logits(ys)
 
     def outputs(
         self, tokens: Array, carry: tuple = (), *, key: Array | None = None
-    ) -> tuple[tuple, Array]:
-        """((), what `logits` takes `[T, ..., width]`)."""
+    ) -> tuple[tuple, Array, Array]:
+        """((), ys `[T, ..., width]`, the same): what the last layer puts out and `logits`
+        takes, and that before its dropout, as `LanguageModel` has it."""
         xs = self.embedding(tokens) * self.output_size**0.5
         if key is not None:
             key, of_embedding = jax.random.split(key)
             xs = self.dropout(xs, rngs=of_embedding)
-        return (), self.attend(xs, key)
+        ys = self.attend(xs, key)
+        return (), ys, ys
 
     def logits(self, ys: Array) -> Array:
         """`[..., V]` of what the last layer put out, `[..., width]`."""

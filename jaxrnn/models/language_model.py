@@ -29,6 +29,9 @@ class LanguageModel(nnx.Module):
     layers: the recurrences, from the embedding upwards.
     dropout: the share of features dropped; or three of them, after the embedding, between
         the layers and after the last one.
+    embedding_dropout: the share of the vocabulary whose embeddings are dropped whole, the
+        same for all of a call (Gal & Ghahramani 2016; Merity et al. 2018); a tied output
+        layer keeps them.
     dropout_over_time: "each" draws a mask for every time step (Zaremba et al. 2014),
         "shared" one for all of them (Gal & Ghahramani 2016).
     tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
@@ -50,6 +53,7 @@ class LanguageModel(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dropout: float | tuple[float, float, float] = 0.0,
+        embedding_dropout: float = 0.0,
         dropout_over_time: str = "each",
         tied: bool = False,
         norm: bool = False,
@@ -58,6 +62,10 @@ class LanguageModel(nnx.Module):
         rates = dropout if isinstance(dropout, tuple) else (dropout,) * 3
         if not all(0 <= rate < 1 for rate in rates):
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if not 0 <= embedding_dropout < 1:
+            raise ValueError(
+                f"embedding_dropout must lie in [0, 1), got {embedding_dropout}"
+            )
         if dropout_over_time not in ("each", "shared"):
             raise ValueError(
                 f"dropout_over_time must be 'each' or 'shared', got {dropout_over_time!r}"
@@ -79,6 +87,7 @@ class LanguageModel(nnx.Module):
             rngs=rngs,
         )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
+        self.embedding_dropout = embedding_dropout
         same = (0,) if dropout_over_time == "shared" else ()
         enter, between, leave = rates
         self.dropouts = nnx.List(
@@ -115,8 +124,8 @@ class LanguageModel(nnx.Module):
         mask: Array | None = None,
         reset: Array | None = None,
     ) -> tuple[Any, Array]:
-        carry, xs = self.outputs(tokens, carry, key=key, mask=mask, reset=reset)
-        return carry, self.logits(xs)
+        carry, ys, _ = self.outputs(tokens, carry, key=key, mask=mask, reset=reset)
+        return carry, self.logits(ys)
 
     def outputs(
         self,
@@ -126,25 +135,25 @@ class LanguageModel(nnx.Module):
         key: Array | None = None,
         mask: Array | None = None,
         reset: Array | None = None,
-    ) -> tuple[Any, Array]:
-        """(carry, what `logits` takes `[T, ..., H]`): the last layer's outputs, dropped
-        where a `key` is given."""
+    ) -> tuple[Any, Array, Array]:
+        """(carry, ys `[T, ..., H]`, those before their dropout): what the last layer puts
+        out and `logits` takes."""
         keys = [None] * (len(self.layers) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
         carries = carry if carry is not None else (None,) * len(self.layers)
 
         enter, *others = self.dropouts
-        xs = _drop(enter, self.embedding(tokens), keys[0])
-        after = []
+        xs = _drop(enter, self._embed(tokens, keys[0]), keys[0])
+        after, whole = [], xs
         for layer, dropout, before, layer_key in zip(
             self.layers, others, carries, keys[1:], strict=True
         ):
             noise = noise_key(layer_key)
-            before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
-            xs = _drop(dropout, xs, layer_key)
+            before, whole = layer(xs, before, mask=mask, reset=reset, key=noise)
+            xs = _drop(dropout, whole, layer_key)
             after.append(before)
-        return tuple(after), xs
+        return tuple(after), xs, whole
 
     @property
     def output_size(self) -> int:
@@ -191,6 +200,16 @@ class LanguageModel(nnx.Module):
         table = self.embedding.embedding[...]
         logits = self.multiply(ys, table, (((ys.ndim - 1,), (1,)), ((), ())))
         return logits + across(self.bias[...], ys)
+
+    def _embed(self, tokens: Array, key: Array | None) -> Array:
+        xs = self.embedding(tokens)
+        word_key = noise_key(key)
+        if word_key is None or not self.embedding_dropout:
+            return xs
+        kept = 1 - self.embedding_dropout
+        words = self.embedding.num_embeddings
+        bits = jax.random.bernoulli(word_key, kept, (words,))
+        return jnp.where(bits[tokens][..., None], xs / kept, 0)
 
 
 def _drop(dropout: nnx.Dropout, xs: Array, key: Array | None) -> Array:
