@@ -71,6 +71,10 @@ from jaxrnn.cells.mlstm import (
     MLSTMCarry as MLSTMCarry,
     MLSTMParams as MLSTMParams,
 )
+from jaxrnn.cells.mogrifier import (
+    MogrifierLSTM as MogrifierLSTM,
+    MogrifierLSTMParams as MogrifierLSTMParams,
+)
 from jaxrnn.cells.projected import (
     ProjectedLSTM as ProjectedLSTM,
     ProjectedLSTMParams as ProjectedLSTMParams,

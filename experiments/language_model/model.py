@@ -1,6 +1,7 @@
 """The model that a config names."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,14 @@ from flax import nnx
 from jax import Array
 
 from experiments.language_model.config import Config
-from jaxrnn import FeedForward, OutputDropout, PreNorm, VariationalDropout, WeightDrop
+from jaxrnn import (
+    FeedForward,
+    MogrifierLSTM,
+    OutputDropout,
+    PreNorm,
+    VariationalDropout,
+    WeightDrop,
+)
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.models import LanguageModel, Pure, TransformerLanguageModel
 from jaxrnn.models.cells import make_layers
@@ -35,7 +43,7 @@ def make_model(config: Config, vocabulary_size: int) -> Pure[Model]:
 
 def recurrent(config: Config, vocabulary_size: int) -> Callable[[nnx.Rngs], LanguageModel]:
     layers = make_layers(
-        config.cell,
+        make_cell(config),
         config.layers,
         config.embedding_size,
         config.hidden_size,
@@ -56,6 +64,13 @@ def recurrent(config: Config, vocabulary_size: int) -> Callable[[nnx.Rngs], Lang
         precision=config.precision,
         rngs=rngs,
     )
+
+
+def make_cell(config: Config) -> str | Callable[[int, int], Cell]:
+    if config.cell != "mogrifierlstm":
+        return config.cell
+    rounds, rank = config.mogrifier_rounds, config.mogrifier_rank
+    return partial(MogrifierLSTM, rounds=rounds, rank=rank)
 
 
 def make_layer(config: Config, cell: Cell) -> Recurrence:

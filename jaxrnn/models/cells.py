@@ -23,6 +23,7 @@ CELLS: dict[str, Callable[[int, int], Cell]] = {
     "mingru": jaxrnn.MinGRU,
     "minlstm": jaxrnn.MinLSTM,
     "mlstm": jaxrnn.MLSTM,
+    "mogrifierlstm": jaxrnn.MogrifierLSTM,
     "deltanet": jaxrnn.DeltaNet,
     "gateddeltanet": jaxrnn.GatedDeltaNet,
     "rglru": jaxrnn.RGLRU,
