@@ -1,12 +1,16 @@
 """Evaluation that takes in the text as it reads it: a neural cache, dynamic evaluation."""
 
+import json
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from arena import Arena, result
 
+from experiments.language_model import evaluate, sample, train
 from jaxrnn import GRU, unroll
 from jaxrnn.models import NeuralCache
 from jaxrnn.training import Dynamic, DynamicRule, Problem, Trainer, gradient_rms
@@ -200,3 +204,22 @@ def test_dynamic_evaluation_by_rms_is_the_loop_by_hand(trained):
 def test_a_rule_that_cannot_be_is_refused(rule):
     with pytest.raises(ValueError, match="a rate of 0 or more and a decay in"):
         DynamicRule(*rule)
+
+
+def test_a_transformer_is_trained_and_measured_and_writes_nothing(call, tmp_path):
+    arena = Arena.create(tmp_path)
+    run_dir = tmp_path / "run"
+    small = {"cell": "transformer", "heads": 2, "steps": 10, "sample_length": 0}
+    refused = call(train.main, *arena.options(run_dir, **small | {"sample_length": 9}))
+    assert refused[0] == 2 and "sample_length must be 0" in refused[2]
+    code, _, error = call(train.main, *arena.options(run_dir, **small))
+    assert code == 0, error
+    losses = []
+    for way in ([], ["--cache-window", 40], ["--dynamic", "sgd", "--dynamic-segment", 16]):
+        code, out, error = call(evaluate.main, run_dir, *way, "--lanes", 8)
+        assert (code, error) == (0, "")
+        losses.append(json.loads(out.splitlines()[-1])["test_loss"])
+    assert losses[0] == pytest.approx(result(run_dir)["test_loss"], abs=1e-6)
+    assert len(set(losses)) == 3 and max(losses) - min(losses) < 0.5
+    code, out, error = call(sample.main, run_dir)
+    assert (code, out) == (2, "") and "holds a transformer, and this takes a rec" in error

@@ -99,6 +99,7 @@ def test_a_few_steps_of_a_recipe_at_a_small_size(tmp_path, name):
     small = {"hidden_size": 8, "embedding_size": 6, "last_size": config.last_size and 6}
     small |= {"batch_size": 4, "sequence_length": 8, "split": (0.9, 0.1, 0.0)}
     small |= {"mogrifier_rank": config.mogrifier_rank and 3, "steps": 40}
+    small |= {"layers": min(config.layers, 2)}
     if config.cell == "mogrifierlstm":
         small |= {"mogrifier_rounds": 2}
     config = replace(config, data=text, warmup=0.0, sample_length=0, **small)

@@ -47,6 +47,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             hidden_size=96,
             steps=1200,
             weight_decay=0.05,
+            weight_decay_of="all",
             warmup=0.04,
             eval_every=400,
             sample_length=0,

@@ -2,8 +2,8 @@
 
     python -m experiments.language_model.ptb_char ptb/ ptb-char/
 
-A line is stripped, a space becomes an underscore (Mikolov et al. 2012). That makes 5,017,482
-characters for training, 393,042 for validation and 442,423 for the test, 50 distinct ones.
+A line is stripped, a space becomes an underscore (Mikolov et al. 2012): 5,017,482
+characters for training, 393,042 for validation, 442,423 for the test, 50 distinct ones.
 """
 
 from dataclasses import dataclass
