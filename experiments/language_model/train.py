@@ -41,8 +41,9 @@ def show(config: Config) -> None:
         return
     for text in texts:
         print(f"\n{text}\n")
-    sample = command.module_command("experiments.language_model.sample")
-    print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
+    if config.cell != "transformer":
+        sample = command.module_command("experiments.language_model.sample")
+        print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
     print(f"resume: {command.resume_command(config)}")
 
 
