@@ -73,6 +73,10 @@ from jaxrnn.cells.mlstm import (
     MLSTMCarry as MLSTMCarry,
     MLSTMParams as MLSTMParams,
 )
+from jaxrnn.cells.mogrifier import (
+    MogrifierLSTM as MogrifierLSTM,
+    MogrifierLSTMParams as MogrifierLSTMParams,
+)
 from jaxrnn.cells.peephole import (
     CoupledPeepholeLSTM as CoupledPeepholeLSTM,
     CoupledPeepholeLSTMParams as CoupledPeepholeLSTMParams,
@@ -101,8 +105,12 @@ from jaxrnn.compose import (
     Stack as Stack,
 )
 from jaxrnn.connections import (
+    FeedForward as FeedForward,
+    FeedForwardParams as FeedForwardParams,
     Highway as Highway,
     HighwayParams as HighwayParams,
+    NormParams as NormParams,
+    PreNorm as PreNorm,
     Residual as Residual,
     Skip as Skip,
 )
@@ -119,6 +127,10 @@ from jaxrnn.unroll import (
 from jaxrnn.wrappers.dropout import (
     VariationalDropout as VariationalDropout,
     VariationalDropoutParams as VariationalDropoutParams,
+)
+from jaxrnn.wrappers.output_dropout import (
+    OutputDropout as OutputDropout,
+    OutputDropoutParams as OutputDropoutParams,
 )
 from jaxrnn.wrappers.precision import Precision as Precision
 from jaxrnn.wrappers.slower import (

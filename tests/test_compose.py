@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from recurrences import RECURRENCES
 
@@ -13,8 +14,12 @@ from jaxrnn import (
     GRU,
     LSTM,
     Elman,
+    FeedForward,
     Highway,
     LearnedStart,
+    NormParams,
+    OutputDropout,
+    PreNorm,
     ResetBeforeGRU,
     Residual,
     Skip,
@@ -57,6 +62,64 @@ def test_highway_lets_the_input_through_at_first():
     np.testing.assert_allclose(ys, inputs(), atol=1e-6)
 
 
+def norm(z, gain, b):
+    centred = z - z.mean(-1, keepdims=True)
+    return gain * centred / np.sqrt(z.var(-1, keepdims=True) + 1e-5) + b
+
+
+def test_pre_norm_adds_what_the_cell_makes_of_the_normalised_input():
+    cell = PreNorm(GRU(D, D))
+    inner, _ = cell.init(jax.random.key(0))
+    own = NormParams(gain=jnp.linspace(0.5, 2, D), b=jnp.linspace(0, 1, D))
+    xs = np.asarray(inputs())
+    _, ys = unroll(cell.cell, inner, norm(xs, *own))
+    np.testing.assert_allclose(unroll(cell, (inner, own), xs)[1], xs + ys, atol=1e-5)
+
+
+def test_feed_forward_adds_two_dense_layers_of_the_normalised_output():
+    cell = FeedForward(GRU(D, 3), 7)
+    inner, own = cell.init(jax.random.key(0))
+    assert own.w_up.shape == (3, 7)
+    own = jax.tree.map(lambda a: a + 0.1, own)
+    z = np.asarray(unroll(cell.cell, inner, inputs())[1])
+    within = jax.nn.gelu(norm(z, *own.norm) @ own.w_up + own.b_up)
+    want = z + within @ own.w_down + own.b_down
+    np.testing.assert_allclose(unroll(cell, (inner, own), inputs())[1], want, atol=1e-5)
+    narrow = FeedForward(GRU(D, 3), 7, products="bfloat16")
+    got = unroll(narrow, (inner, own), inputs())[1]
+    assert got.dtype == jnp.float32 and 0 < np.abs(got - want).max() < 0.05
+
+
+@pytest.mark.parametrize("shared, distinct", [(False, T), (True, 1)])
+def test_output_dropout_drops_outputs_and_leaves_the_carry(shared, distinct):
+    cell = OutputDropout(GRU(D, 40), 0.25, shared)
+    params = cell.init(jax.random.key(0))
+    carry, ys = unroll(cell, params, inputs())
+    noisy = cell.with_noise(params, jax.random.key(2), T, (B,))
+    after, dropped = unroll(cell, noisy, inputs())
+    np.testing.assert_array_equal(after[0].h, carry[0].h)
+    kept = np.asarray(dropped != 0)
+    np.testing.assert_allclose(dropped, np.where(kept, ys / 0.75, 0), rtol=1e-6)
+    assert len({kept[t].tobytes() for t in range(T)}) == distinct
+    assert len({kept[:, b].tobytes() for b in range(B)}) == B
+    assert 0.1 < (~kept).mean() < 0.4
+    with pytest.raises(ValueError, match="was drawn for other xs: its mask is"):
+        unroll(cell, noisy, inputs()[:, :1])
+
+
+def test_a_deep_stack_learns_where_pre_norm_lets_the_gradient_through():
+    """The first layer's share of the gradient: of 12 plain LSTMs next to nothing."""
+
+    def lowest(around):
+        stack = Stack([around(LSTM(D, D)) for _ in range(12)])
+        params = stack.init(jax.random.key(0))
+        loss = jax.grad(lambda p: jnp.sum(unroll(stack, p, inputs())[1] ** 2))
+        norms = [optax.tree.norm(gradient) for gradient in loss(params)]
+        return float(norms[0] / norms[-1])
+
+    assert lowest(lambda cell: cell) < 1e-4 and lowest(PreNorm) > 0.1
+
+
 def test_a_stack_of_skips_gives_the_input_and_all_layers():
     stack = Stack((Skip(Elman(D, 3)), Skip(GRU(D + 3, 2))))
     params = stack.init(jax.random.key(0))
@@ -68,7 +131,7 @@ def test_a_stack_of_skips_gives_the_input_and_all_layers():
     np.testing.assert_array_equal(ys, np.concatenate([xs, first, second], -1))
 
 
-@pytest.mark.parametrize("connection", [Residual, Highway])
+@pytest.mark.parametrize("connection", [Residual, Highway, PreNorm])
 def test_a_connection_of_unequal_sizes_is_refused(connection):
     with pytest.raises(ValueError, match="equal input and output sizes, got 4 and 3"):
         connection(GRU(4, 3))

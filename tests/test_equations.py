@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrnn import GRU, LSTM, Elman, ResetBeforeGRU, unroll
+from jaxrnn import GRU, LSTM, Elman, MogrifierLSTM, ResetBeforeGRU, unroll
 
 D, H = 3, 5
 
@@ -39,6 +39,18 @@ def lstm(p, h, c, x):
     return (h, c), h
 
 
+def mogrifier(p, h, c, x):
+    """Melis et al. 2020, equations 1 and 2 for five rounds, then the LSTM."""
+    q1, q3, q5 = (np.linalg.multi_dot([*w, np.eye(D)]) for w in p.to_x)
+    r2, r4 = (np.linalg.multi_dot([*w, np.eye(H)]) for w in p.to_h)
+    x = 2 * sigmoid(h @ q1) * x
+    h = 2 * sigmoid(x @ r2) * h
+    x = 2 * sigmoid(h @ q3) * x
+    h = 2 * sigmoid(x @ r4) * h
+    x = 2 * sigmoid(h @ q5) * x
+    return lstm(p, h, c, x)
+
+
 def gru(p, h, x):
     """The GRU with the reset gate after the product, and a bias inside: r, z, n."""
     w_r, w_z, w_n = np.split(p.w_x, 3, axis=1)
@@ -69,6 +81,8 @@ EQUATIONS = [
     (LSTM(D, H), lstm),
     (GRU(D, H), gru),
     (ResetBeforeGRU(D, H), reset_before_gru),
+    (MogrifierLSTM(D, H), mogrifier),
+    (MogrifierLSTM(D, H, rank=2), mogrifier),
 ]
 
 

@@ -217,6 +217,10 @@ def test_what_older_versions_did_otherwise_is_named():
         "weight_decay_of": "all",
         "accumulate": 1,
         "precision": "float32",
+        "average_after": None,
+        "beta1": 0.9,
+        "decay_threshold": 1e-4,
+        "loss_factor": 1.0,
     }
     averaging = Options(average=0.9).before
     assert averaging["average_from"] == "initial parameters"

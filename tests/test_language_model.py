@@ -135,10 +135,11 @@ def test_each_layer_has_noise_of_its_own(monkeypatch):
 def test_dropout_is_that_of_its_keys_to_the_bit_whatever_noise_is_drawn():
     model, tokens, key = make_model(dropout=0.5), some_tokens(4, 3), jax.random.key(3)
     below, *keys = jax.random.split(key, 3)
-    xs = model.dropout(model.embedding(tokens), rngs=below)
-    for layer, layer_key in zip(model.layers, keys, strict=True):
+    enter, *others = model.dropouts
+    xs = enter(model.embedding(tokens), rngs=below)
+    for layer, drop, layer_key in zip(model.layers, others, keys, strict=True):
         _, xs = unroll(layer.recurrence, layer.arrays(), xs)
-        xs = model.dropout(xs, rngs=layer_key)
+        xs = drop(xs, rngs=layer_key)
     chex.assert_trees_all_equal(model(tokens, key=key)[1], model.logits(xs))
 
 
@@ -153,7 +154,7 @@ def test_dropout_masks_are_one_for_all_of_time_or_one_a_step(over_time, distinct
         dropout_over_time=over_time,
         rngs=nnx.Rngs(0),
     )
-    dropped = model._drop(jnp.ones((4, 3, width)), jax.random.key(0))
+    dropped = model.dropouts[0](jnp.ones((4, 3, width)), rngs=jax.random.key(0))
     assert {0.0, 2.0} == set(np.unique(dropped))
     assert 0.3 < float((dropped == 0).mean()) < 0.7
     masks = np.asarray(dropped == 0)
@@ -161,20 +162,23 @@ def test_dropout_masks_are_one_for_all_of_time_or_one_a_step(over_time, distinct
     assert len({masks[:, row].tobytes() for row in range(3)}) == 3
 
 
-def test_each_place_of_dropout_has_masks_of_its_own():
+@pytest.mark.parametrize(
+    "dropout, rates", [(0.5, [0.5, 0.5, 0.5]), ((0.1, 0.6, 0.3), [0.1, 0.6, 0.3])]
+)
+def test_each_place_of_dropout_has_masks_and_a_rate_of_its_own(monkeypatch, dropout, rates):
     # Inputs and outputs of the same width: equal masks would be seen at once.
-    model = new_model([Residual(Elman(E, E))] * 2, dropout=0.5, dropout_over_time="shared")
-    seen = []
-    drop = model._drop
+    layers = [Residual(Elman(E, E))] * 2
+    model = new_model(layers, dropout=dropout, dropout_over_time="shared")
+    seen, call = [], nnx.Dropout.__call__
 
-    def record(xs, key):
-        seen.append(np.asarray(drop(jnp.ones((1, 64, E)), key)))
-        return drop(xs, key)
+    def record(self, xs, **options):
+        seen.append(np.asarray(call(self, jnp.ones((1, 500, E)), **options)))
+        return call(self, xs, **options)
 
-    model._drop = record
+    monkeypatch.setattr(nnx.Dropout, "__call__", record)
     model(some_tokens(3), key=jax.random.key(0))
-    assert len(seen) == 3
     assert len({mask.tobytes() for mask in seen}) == 3
+    np.testing.assert_allclose([(mask == 0).mean() for mask in seen], rates, atol=0.05)
 
 
 def test_tied_weights_are_one_array_and_its_gradient_is_the_sum_of_both_uses():
@@ -215,6 +219,7 @@ def test_tied_weights_of_another_width_are_reached_through_a_linear_map():
         ((LSTM(E, 3), GRU(4, 3)), {}, "takes 4 features, not 3"),
         ((), {}, "at least one layer"),
         ((LSTM(E, 3),), {"dropout": 1.0}, r"\[0, 1\), got 1.0"),
+        ((LSTM(E, 3),), {"dropout": (0.1, -0.1, 0.1)}, r"\[0, 1\), got \(0.1, -0.1"),
         ((LSTM(E, 3),), {"dropout_over_time": "some"}, "'each' or 'shared', got 'some'"),
     ],
 )
@@ -227,6 +232,12 @@ def test_a_model_that_needs_the_future_does_not_step():
     model = make_model((Bidirectional(GRU(E, 2), GRU(E, 2)),))
     with pytest.raises(ValueError, match="cannot step"):
         sample(model, some_tokens(2, 1), 3, jax.random.key(0), Sampling())
+
+
+def test_a_norm_stands_before_the_output_layer():
+    model, ys = new_model(norm=True), jnp.array([[1.0, 2.0, 6.0], [0.0, 1.0, 5.0]])
+    normed = (ys - ys.mean(-1, keepdims=True)) / ys.std(-1, keepdims=True)
+    chex.assert_trees_all_close(model.logits(ys), model.output(normed), atol=1e-4)
 
 
 # Drawing from logits.

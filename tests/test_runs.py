@@ -218,6 +218,41 @@ def test_an_evaluation_measures_what_the_run_measured(call, tmp_path, arena, fin
     assert "the data have the SHA-256" in error
 
 
+@pytest.mark.parametrize(
+    "arguments, ways",
+    [
+        (["--dynamic", "sgd", "--dynamic-rate", 0.5, "--dynamic-decay", 0], 1),
+        (["--dynamic", "rms", "--dynamic-rate", 1e-9, 1e-2, "--statistics-lanes", 9], 2),
+        (["--cache-window", 200, "--cache-theta", 0.5, 2, "--cache-share", 0.01, 0.4], 4),
+    ],
+    ids=str,
+)
+def test_an_evaluation_takes_in_what_it_reads(call, finished, arguments, ways):
+    run_dir, _ = finished
+    short = ["--lanes", 8, "--dynamic-segment", 16, "--grid-batches", 3]
+    code, out, error = call(evaluate.main, run_dir, *arguments, *short)
+    assert (code, error) == (0, "")
+    *told, last = out.splitlines()
+    assert len(told) == (ways + 2 if ways > 1 else 2)
+    figures = json.loads(last)
+    assert 0 < abs(figures["test_loss"] - result(run_dir)["test_loss"]) < 0.5
+    tried = {line.partition("  valid")[0]: line for line in told[:-2]}
+    assert len(tried) == (ways if ways > 1 else 0)
+    if ways > 1:  # the one that is told is the one that was best
+        losses = {
+            name: float(re.search(r"loss ([0-9.]+)", line)[1])
+            for name, line in tried.items()
+        }
+        best = min(losses, key=losses.__getitem__)
+        assert best == "  ".join(f"{k} {figures[k]:g}" for k in list(figures)[:-2])
+
+
+def test_one_way_at_a_time(call, finished):
+    both = "--dynamic", "sgd", "--cache-window", 9
+    code, out, error = call(evaluate.main, finished[0], *both)
+    assert (code, out) == (2, "") and "one of --dynamic and --cache-window" in error
+
+
 def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, finished):
     run_dir, _ = finished
     picture, page = tmp_path / "memory.png", tmp_path / "unit.html"

@@ -25,7 +25,7 @@ from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
 from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.models.cells import CELLS
 from jaxrnn.training.mesh import place
-from jaxrnn.training.optimiser import make_schedule, make_transform
+from jaxrnn.training.optimiser import make_plateau, make_schedule, make_transform
 from jaxrnn.training.problem import Problem
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.loop import Plan
@@ -251,7 +251,49 @@ def test_presets_with_a_figure_shrink_what_they_shrank_when_it_was_measured():
         for _, config in (pair for each in presets for pair in each.values())
         if config.weight_decay
     ]
-    assert decaying == ["all"] * 3
+    assert len(decaying) >= 3 and set(decaying) == {"all"}
+
+
+def test_adam_without_a_mean_of_the_gradient_scales_each_gradient_by_its_size():
+    optimiser = make_transform("adam", RATE, 0.0, np.inf, beta1=0.0)
+    params, v = jnp.asarray(PARAMS, jnp.float32), 0.0
+    state = optimiser.init(params)
+    for n, gradient in enumerate(GRADIENTS, start=1):
+        updates, state = optimiser.update(jnp.asarray(gradient, jnp.float32), state, params)
+        v = 0.999 * v + 0.001 * gradient**2
+        size = np.sqrt(v / (1 - 0.999**n)) + 1e-8
+        np.testing.assert_allclose(updates, -RATE * gradient / size, rtol=1e-4)
+
+
+def test_a_loss_may_be_descended_so_many_times():
+    params, gradient = jnp.zeros(2), jnp.array([3.0, 4.0])
+    for factor, clip, want in ((10.0, np.inf, 50.0), (10.0, 20.0, 20.0), (0.1, 20.0, 0.5)):
+        transform = make_transform("sgd", 1.0, 0.0, clip, loss_factor=factor)
+        updates, _ = transform.update(gradient, transform.init(params), params)
+        np.testing.assert_allclose(updates, -gradient / 5 * want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"loss_factor": 0.0}, "loss_factor must be above 0 and finite, got 0.0"),
+        ({"beta1": 0.5}, "is for adam and adamw, got 0.5 for sgd"),
+    ],
+)
+def test_what_an_optimiser_does_not_take_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_transform("sgd", RATE, 0.0, 1.0, **options)
+
+
+def test_a_plateau_wants_a_gain_of_its_threshold():
+    for threshold, scale in ((1e-3, 0.5), (1e-8, 1.0)):
+        plateau = make_plateau(0.5, 1, threshold)
+        state = plateau.init(jnp.zeros(1))
+        for loss in (5.0, 4.999):
+            _, state = plateau.update((), state, value=loss)
+        assert float(state.scale) == scale
+    with pytest.raises(ValueError, match="a threshold in"):
+        make_plateau(0.5, 1, 0.0)
 
 
 def test_an_unknown_optimiser_is_refused():
@@ -645,3 +687,42 @@ def test_the_handlers_of_before_are_back_afterwards():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.agreed(False) and stop.signal is signal.SIGTERM
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+BLOCKS = {
+    "pre-norm": {"block": "pre-norm"},
+    "with dense layers": {"block": "pre-norm", "feed_forward": 12, "dropout": 0.2},
+    "narrow": {"block": "pre-norm", "feed_forward": 12, "precision": "bfloat16"},
+    "transformer": {"cell": "transformer", "heads": 2, "dropout": 0.2},
+}
+
+
+@pytest.mark.parametrize("options", BLOCKS.values(), ids=BLOCKS)
+def test_blocks_and_transformers_are_models_of_language(options):
+    config = Config(hidden_size=4, embedding_size=4, layers=3, **options)
+    tokens = jnp.arange(6, dtype=jnp.int32).reshape(3, 2) % 5
+    model = make_model(config, 5)
+    run = jax.jit(lambda p, tokens, key: model(p)(tokens, key=key)[1])
+    params = model.init(jax.random.key(0))
+    logits, noisy = run(params, tokens, None), run(params, tokens, jax.random.key(1))
+    assert logits.shape == (3, 2, 5) and logits.dtype == jnp.float32
+    chex.assert_trees_all_close(run(params, tokens.at[2].set(0), None)[:2], logits[:2])
+    assert bool(jnp.any(noisy != logits)) == ("dropout" in options)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"feed_forward": 8}, "feed_forward is for --block pre-norm and for a trans"),
+        ({"cell": "transformer", "tied": True}, "tied is for recurrent cells"),
+        ({"cell": "transformer", "block": "pre-norm"}, "block is for recurrent cells"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        Config(**options)
+
+
+def test_a_block_needs_embeddings_as_wide_as_its_layers():
+    with pytest.raises(ValueError, match="PreNorm needs equal input and output sizes, got"):
+        make_model(Config(block="pre-norm"), 5)

@@ -1,53 +1,10 @@
-"""What a language model run is made of, and the presets."""
+"""The presets of a language model run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from jaxrnn.training.run.options import Options
-
-
-@dataclass(frozen=True)
-class Config(Options):
-    """A recurrent language model, its text and its training."""
-
-    data: Path | None = None
-    """A text file, or a folder with train, valid and test files (.xz and .gz too);
-    without it, the source code of Python's own standard library. A relative path is
-    looked for from here, then in the folder that JAXRNN_DATA names."""
-    run_dir: Path = Path("runs/language_model")
-    """Where the run is kept; the same folder again goes on where it stopped."""
-    steps: int = 4000
-    learning_rate: float = 3e-3
-    schedule: Literal["constant", "cosine", "stairs", "plateau"] = "cosine"
-
-    tokens: Literal["character", "byte", "word"] = "character"
-    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Shares of a single text file for training, validation and test, in its order."""
-    sequence_length: int = 64
-    """Steps of truncated backpropagation through time."""
-
-    cell: str = "lstm"
-    """The name of any cell of jaxrnn in small letters: lstm, gru, elman, ..."""
-    layers: int = 1
-    hidden_size: int = 256
-    embedding_size: int = 64
-    dropout: float = 0.0
-    dropout_over_time: Literal["each", "shared"] = "each"
-    """A mask for every time step, or one for all of them."""
-    tied: bool = False
-    """Use the embedding as the output layer's weights."""
-    uniform_init: float | None = None
-    """Draw all parameters uniformly from +- this, instead of each layer's own way."""
-
-    sample_prompt: str = "\n"
-    sample_length: int = 600
-    """Tokens of the sample at the end; 0 for none."""
-
-    @property
-    def free(self) -> frozenset[str]:
-        return super().free | {"sample_prompt", "sample_length"}
-
+from experiments.language_model.options import Config as Config
+from experiments.language_model.recipes import RECIPES
 
 _BASE = Config()
 
@@ -79,32 +36,24 @@ PRESETS: dict[str, tuple[str, Config]] = {
             eval_every=400,
         ),
     ),
-    "ptb-small": (
-        "The small model of Zaremba et al. 2014 on Penn Treebank words.",
+    "char-transformer": (
+        "A Transformer of the size of char's network, to compare with.",
         replace(
             _BASE,
-            run_dir=Path("runs/ptb-small"),
-            tokens="word",
-            batch_size=20,
-            sequence_length=20,
-            layers=2,
-            hidden_size=200,
-            embedding_size=200,
-            uniform_init=0.1,
-            # The paper sums the loss over its 20 steps where this takes the mean: 20 times
-            # the learning rate and a 20th of the clip (5) are the same updates.
-            optimiser="sgd",
-            learning_rate=20.0,
-            clip=0.25,
-            schedule="stairs",
-            steps=13 * 2323,
-            decay_begin=4 * 2323,
-            decay_every=2323,
-            eval_every=2323,
-            checkpoint_every=1000,
-            log_every=100,
+            run_dir=Path("runs/char-transformer"),
+            split=(0.9, 0.1, 0.0),
+            cell="transformer",
+            layers=3,
+            hidden_size=96,
+            steps=1200,
+            weight_decay=0.05,
+            weight_decay_of="all",
+            warmup=0.04,
+            eval_every=400,
+            sample_length=0,
         ),
     ),
+    **RECIPES,
     "tiny": (
         "Seconds: for the tests.",
         replace(

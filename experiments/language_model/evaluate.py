@@ -1,18 +1,31 @@
 """Measures a trained language model on the validation and test text of its run.
 
-python -m experiments.language_model.evaluate runs/char --data input.txt
+    python -m experiments.language_model.evaluate runs/char --data input.txt
+    python -m experiments.language_model.evaluate runs/ptb --dynamic rms \
+        --dynamic-rate 0.001 0.002 --dynamic-decay 0.01 0.02
+    python -m experiments.language_model.evaluate runs/ptb --cache-window 500 2000 \
+        --cache-theta 0.3 1 --cache-share 0.1
+
+Dynamic evaluation goes on learning from the text that it has measured (Krause et al. 2018),
+a neural cache makes the words that it read last likelier (Grave et al. 2017). Of several
+values the best on the validation text is the one that is measured on the test text.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 from flax import nnx
 
+from experiments.language_model.adaptive import Way, cached, dynamic
+from experiments.language_model.config import Config
 from experiments.language_model.problem import NextToken
 from experiments.language_model.run import load, read_text
+from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.progress import figures_shown
@@ -26,28 +39,102 @@ class Options:
     data: Path | None = None
     """Where the text lies now, if it moved since; it must be the same text."""
     lanes: int | None = None
-    """Lanes of text read side by side; 1 reads each split from end to end."""
+    """Lanes of text read side by side; 1 reads each split from end to end. Those of the
+    training, or 1 with --dynamic or a cache, as the papers have it."""
+
+    dynamic: Literal["sgd", "rms"] | None = None
+    """Go on learning from what was measured: by plain SGD, or each parameter at the pace
+    that its gradient had on the training text."""
+    dynamic_rate: tuple[float, ...] = (2e-3,)
+    dynamic_decay: tuple[float, ...] = (0.02,)
+    """How fast parameters fall back to what training made of them."""
+    dynamic_segment: int = 5
+    """Tokens that are measured before they are learned from."""
+    statistics_lanes: int = 100
+    """Lanes of the training text that --dynamic rms takes its gradients from."""
+
+    cache_window: tuple[int, ...] = ()
+    """Words that a cache remembers; none for no cache."""
+    cache_theta: tuple[float, ...] = (1.0,)
+    """How much more likely a word gets that came after a state like this one."""
+    cache_share: tuple[float, ...] = (0.1,)
+    """The cache's part in the prediction."""
+
+    grid_batches: int | None = None
+    """Choose among several values on the first so many batches of the validation text."""
+
+    @property
+    def adapts(self) -> bool:
+        return self.dynamic is not None or bool(self.cache_window)
+
+
+def ways(
+    options: Options,
+    config: Config,
+    tokenizer: Tokenizer,
+    text: dict[str, bytes],
+    params: Any,
+) -> Iterator[Way]:
+    """Every combination of the values given; raises ValueError for two ways at once, or a
+    value out of range."""
+    if options.dynamic is not None and options.cache_window:
+        raise ValueError("one of --dynamic and --cache-window, got both")
+    measured = {name: text[name] for name in text if name != "train"}
+    if options.dynamic is not None:
+        yield from dynamic(
+            config,
+            tokenizer,
+            text,
+            params,
+            options.dynamic,
+            options.dynamic_rate,
+            options.dynamic_decay,
+            segment=options.dynamic_segment,
+            statistics_lanes=options.statistics_lanes,
+        )
+    elif options.cache_window:
+        values = options.cache_window, options.cache_theta, options.cache_share
+        yield from cached(config, tokenizer, measured, *values)
+    else:
+        yield {}, NextToken(config, tokenizer, measured)
+
+
+def best_of(found: list[Way], config: Config, params: Any) -> Way:
+    """The way that is best on the validation text; the only one is not measured."""
+    if len(found) == 1:
+        return found[0]
+    losses = []
+    for values, problem in found:
+        figures = config.make_trainer(problem).measure(params, "valid")
+        losses.append(figures["loss"])
+        told = "  ".join(f"{name} {value:g}" for name, value in values.items())
+        print(f"{told}  {figures_shown('valid', figures, problem.unit)}")
+    return found[int(np.nanargmin(losses))]
 
 
 def main() -> None:
-    options = tyro.cli(Options)
+    options = tyro.cli(Options, description=__doc__)
     with refusals():
         model, tokenizer, config = load(options.run_dir)
+        params = nnx.split(model)[1]
         config = replace(
             config,
             data=options.data or config.data,
-            batch_size=options.lanes or config.batch_size,
+            batch_size=options.lanes or (1 if options.adapts else config.batch_size),
             accumulate=1,
             eval_batches=None,
         )
-        problem = NextToken(config, tokenizer, read_text(options.run_dir, config))
-        trainer, params = config.make_trainer(problem), nnx.split(model)[1]
-        losses = {}
+        text = read_text(options.run_dir, config)
+        found = list(ways(options, config, tokenizer, text, params))
+        grid = replace(config, eval_batches=options.grid_batches)
+        values, problem = best_of(found, grid, params)
+        trainer = config.make_trainer(problem)
+        told: dict[str, float] = dict(values)
         for split in ("valid", "test"):
             if figures := trainer.measure(params, split):
-                losses[f"{split}_loss"] = figures["loss"]
+                told[f"{split}_loss"] = figures["loss"]
                 print(figures_shown(split, figures, problem.unit))
-    print(json.dumps(losses))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from experiments.language_model.prompt import read_prompt, say_unseen
-from experiments.language_model.run import load
+from experiments.language_model.run import load_recurrent
 from jaxrnn.diagnostics import colour_text, horizons
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.run import terminal
@@ -62,7 +62,7 @@ def unit_outputs(
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
-        model, tokenizer, _ = load(options.run_dir)
+        model, tokenizer, _ = load_recurrent(options.run_dir)
         tokens = read_prompt(tokenizer, options.text)
         say_unseen(tokenizer, options.text)
         unit, outputs = unit_outputs(model, tokens, options.layer, options.unit)

@@ -17,7 +17,7 @@ import optax
 import tyro
 from jax import Array
 
-from experiments.language_model.run import load, read_text
+from experiments.language_model.run import load_recurrent, read_text
 from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
@@ -67,7 +67,7 @@ def draw(options: Options) -> None:
     """Raises ValueError if a folder holds no run, or the text is not that of the run."""
     lags, memories = {}, {}
     for path in options.run_dirs:
-        model, tokenizer, config = load(path)
+        model, tokenizer, config = load_recurrent(path)
         text = read_text(path, replace(config, data=options.data or config.data))
         tokens = tokenizer.encode(text["valid"])
         read = passages(tokens, options.tokens, options.lanes)

@@ -1,26 +1,28 @@
 """Learning to predict the next token of a text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax import Array
 
 from experiments.language_model.config import Config
+from experiments.language_model.model import make_model
 from experiments.language_model.prompt import read_prompt
 from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest, text_digest
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
 from jaxrnn.data.tokenizer import Tokenizer
-from jaxrnn.models import LanguageModel, Pure
-from jaxrnn.models.cells import make_layers
+from jaxrnn.data.varied_lanes import VariedLanes
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.reopen import best_params, read_options
+from jaxrnn.training.store.digest import digest_tree
 
 
 class NextToken(Problem):
@@ -29,6 +31,7 @@ class NextToken(Problem):
     def __init__(
         self, config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]
     ) -> None:
+        self.config = config
         self.model = make_model(config, tokenizer.size)
         self.lanes = {
             name: make_lanes(config, name, tokenizer.encode(text))
@@ -42,16 +45,33 @@ class NextToken(Problem):
             "data_sha256": digest(splits),
             "tokenizer_sha256": text_digest(tokenizer.as_json()),
         }
+        self.start = None
+        if config.start_from is not None:
+            self.start = start_of(config.start_from, tokenizer, self.model.like)
+            self.fingerprint["start_sha256"] = digest_tree(self.start)
 
     def init(self, key: Array) -> tuple[Any, Any]:
-        params = self.model.init(key)
+        params = self.model.init(key) if self.start is None else self.start
         return params, self.model(params).initial_carry((self.rows,))
 
     def loss(
         self, params: Any, carry: Any, batch: TokenBatch[Array], key: Array | None
     ) -> tuple[Array, Any, dict[str, Array]]:
-        nats, carry = self._nats(params, carry, batch, key)
-        return jnp.mean(nats), carry, {}
+        config = self.config
+        carry, nats, ys, whole = self._read(params, carry, batch, key)
+        loss = mean = self._mean(nats, batch)
+        if config.activation_penalty:
+            loss += config.activation_penalty * self._mean(jnp.mean(ys**2, -1), batch)
+        if config.temporal_penalty:
+            steps = jnp.mean((whole[1:] - whole[:-1]) ** 2, -1)
+            later = batch._replace(mask=batch.mask[1:])
+            loss += config.temporal_penalty * self._mean(steps, later)
+        return loss, carry, {} if loss is mean else {"nats": mean}
+
+    def rate(self, batch: TokenBatch[Array]) -> Array | int:
+        if not self.config.varied_lengths:
+            return 1
+        return jnp.sum(batch.mask[:, 0], dtype=jnp.float32) / self.config.sequence_length
 
     def batch(self, step: int, rows: np.ndarray) -> TokenBatch[np.ndarray]:
         return self.lanes["train"].batch(step, rows)
@@ -66,18 +86,33 @@ class NextToken(Problem):
     def measure(
         self, params: Any, carry: Any, batch: TokenBatch[Array]
     ) -> tuple[dict[str, Sum], Any]:
-        nats, carry = self._nats(params, carry, batch, None)
-        total = jnp.sum(jnp.where(batch.mask, nats, 0))
-        return {"loss": (total, jnp.sum(batch.mask))}, carry
+        carry, nats, *_ = self._read(params, carry, batch, None)
+        return loss_of(nats, batch.mask), carry
 
-    def _nats(
+    def _read(
         self, params: Any, carry: Any, batch: TokenBatch[Array], key: Array | None
-    ) -> tuple[Array, Any]:
+    ) -> tuple[Any, Array, Array, Array]:
+        """(carry, nats, outputs of the last layer, those before their dropout)."""
         model = self.model(params)
-        start = model.initial_carry(batch.fresh.shape)
-        carry, logits = model(batch.inputs, select(batch.fresh, start, carry), key=key)
+        before = select(batch.fresh, model.initial_carry(batch.fresh.shape), carry)
+        # A carry must not go on past the end of a batch that is filled up.
+        held = {"mask": batch.mask} if self.config.varied_lengths else {}
+        carry, ys, whole = model.outputs(batch.inputs, before, key=key, **held)
+        logits = model.logits(ys)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
-        return nats, carry
+        return carry, nats, ys, whole
+
+    def _mean(self, values: Array, batch: TokenBatch[Array]) -> Array:
+        """Of values `[T, B]` the mean over the steps that are learned from."""
+        if not self.config.varied_lengths:
+            return jnp.mean(values)
+        count = jnp.maximum(jnp.sum(batch.mask), 1).astype(values.dtype)
+        return jnp.sum(jnp.where(batch.mask, values, 0)) / count
+
+
+def loss_of(nats: Array, mask: Array) -> dict[str, Sum]:
+    """The figure of an evaluation, of the steps in `mask`."""
+    return {"loss": (jnp.sum(jnp.where(mask, nats, 0)), jnp.sum(mask))}
 
 
 def make_problem(config: Config) -> NextToken:
@@ -91,56 +126,33 @@ def make_problem(config: Config) -> NextToken:
     return NextToken(config, tokenizer, splits)
 
 
-def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:
-    """Raises ValueError if the config names no cell or its sizes do not fit."""
-    layers = make_layers(
-        config.cell,
-        config.layers,
-        config.embedding_size,
-        config.hidden_size,
-        precision=config.precision,
-    )
-
-    def make(key: Array) -> LanguageModel:
-        model = LanguageModel(
-            vocabulary_size,
-            config.embedding_size,
-            layers,
-            dropout=config.dropout,
-            dropout_over_time=config.dropout_over_time,
-            tied=config.tied,
-            precision=config.precision,
-            rngs=nnx.Rngs(params=jax.random.fold_in(key, 0)),
-        )
-        if config.uniform_init is not None:
-            draw_uniformly(model, config.uniform_init, jax.random.fold_in(key, 1))
-        return model
-
-    return Pure(make)
-
-
-def draw_uniformly(model: LanguageModel, bound: float, key: Array) -> None:
-    params = nnx.state(model, nnx.Param)
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [
-        jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    nnx.update(model, jax.tree.unflatten(structure, drawn))
-
-
 def check_sample(config: Config, tokenizer: Tokenizer) -> None:
     """Raises ValueError for a sample at the end that could not be written."""
     if config.sample_length < 0:
         raise ValueError(f"sample_length must be 0 or more, got {config.sample_length}")
     if config.sample_length:
+        if config.cell == "transformer":
+            raise ValueError(
+                "a transformer keeps nothing from step to step and writes no text here: "
+                "sample_length must be 0"
+            )
         read_prompt(tokenizer, config.sample_prompt)
+
+
+def start_of(path: Path, tokenizer: Tokenizer, like: Any) -> Any:
+    """The best parameters of the run at `path`, of the shapes of `like`; raises ValueError
+    if there are none, or they are for other tokens."""
+    if Tokenizer.load(RunDirectory(path).tokenizer) != tokenizer:
+        raise ValueError(f"{path} was trained on other tokens")
+    return best_params(path, read_options(path, Config), like)
 
 
 def make_lanes(config: Config, name: str, tokens: np.ndarray) -> TokenLanes:
     """Of the split `name`, which the ValueError names that a short one raises."""
     try:
+        if name == "train" and config.varied_lengths:
+            size = config.batch_size, config.sequence_length
+            return VariedLanes(tokens, *size, config.seed)
         return TokenLanes(tokens, config.batch_size, config.sequence_length)
     except ValueError as error:
         source = config.data or "the standard library"

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from experiments.language_model.prompt import go_on, read_prompt, say_unseen
-from experiments.language_model.run import load
+from experiments.language_model.run import load_recurrent
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import LanguageModel, Sampling, sample
 from jaxrnn.training.run import terminal
@@ -63,7 +63,7 @@ def write(
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
-        model, tokenizer, _ = load(options.run_dir)
+        model, tokenizer, _ = load_recurrent(options.run_dir)
         say_unseen(tokenizer, options.prompt)
         texts = write(
             model,

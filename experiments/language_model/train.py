@@ -15,7 +15,7 @@ import tyro
 from experiments.language_model.config import PRESETS, Config
 from experiments.language_model.problem import make_problem
 from experiments.language_model.prompt import say_unseen
-from experiments.language_model.run import load
+from experiments.language_model.run import load_recurrent
 from experiments.language_model.sample import write
 from jaxrnn.models import Sampling
 from jaxrnn.training.processes import is_first
@@ -32,7 +32,7 @@ def main() -> None:
 def show(config: Config) -> None:
     texts = []
     if config.sample_length:
-        model, tokenizer, _ = load(config.run_dir)
+        model, tokenizer, _ = load_recurrent(config.run_dir)
         prompt, length = config.sample_prompt, config.sample_length
         sampling = Sampling(temperature=0.7)
         say_unseen(tokenizer, prompt)
@@ -41,8 +41,9 @@ def show(config: Config) -> None:
         return
     for text in texts:
         print(f"\n{text}\n")
-    sample = command.module_command("experiments.language_model.sample")
-    print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
+    if config.cell != "transformer":
+        sample = command.module_command("experiments.language_model.sample")
+        print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
     print(f"resume: {command.resume_command(config)}")
 
 

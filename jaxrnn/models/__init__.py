@@ -6,9 +6,16 @@ from jaxrnn.models.attention import (
     AttendBefore as AttendBefore,
     Multiplicative as Multiplicative,
 )
-from jaxrnn.models.causal_transformer import CausalTransformer as CausalTransformer
+from jaxrnn.models.causal_transformer import (
+    CausalTransformer as CausalTransformer,
+    TransformerLanguageModel as TransformerLanguageModel,
+)
 from jaxrnn.models.classifier import Classifier as Classifier
 from jaxrnn.models.language_model import LanguageModel as LanguageModel
+from jaxrnn.models.neural_cache import (
+    CacheMemory as CacheMemory,
+    NeuralCache as NeuralCache,
+)
 from jaxrnn.models.pooling import (
     AttentionPooling as AttentionPooling,
     LastPooling as LastPooling,

@@ -23,6 +23,7 @@ CELLS: dict[str, Callable[[int, int], Cell]] = {
     "mingru": jaxrnn.MinGRU,
     "minlstm": jaxrnn.MinLSTM,
     "mlstm": jaxrnn.MLSTM,
+    "mogrifierlstm": jaxrnn.MogrifierLSTM,
     "deltanet": jaxrnn.DeltaNet,
     "gateddeltanet": jaxrnn.GatedDeltaNet,
     "rglru": jaxrnn.RGLRU,
@@ -45,18 +46,22 @@ def make_layers(
     hidden_size: int,
     around: Callable[[Cell], Recurrence] = lambda cell: cell,
     precision: str = "float32",
+    last_size: int | None = None,
 ) -> list[Recurrence]:
     """`layers` cells of one kind, each on top of the one before.
 
     cell: a name that `make_cell` knows, or what makes one of an input and a hidden size.
     around: what each cell is wrapped in, such as `lambda cell: Bidirectional(cell, cell)`.
+    last_size: the hidden size of the last one; `hidden_size` unless given.
     precision: what the cells multiply in: another than "float32" is `jaxrnn.Precision`.
     """
     make = partial(make_cell, cell) if isinstance(cell, str) else cell
     made: list[Recurrence] = []
-    for _ in range(layers):
-        size = made[-1].output_size if made else input_size
-        layer = make(size, hidden_size)
+    sizes = [hidden_size] * layers
+    if layers and last_size is not None:
+        sizes[-1] = last_size
+    for hidden in sizes:
+        layer = make(made[-1].output_size if made else input_size, hidden)
         if precision != "float32":
             layer = jaxrnn.Precision(layer, precision)
         made.append(around(layer))

@@ -19,7 +19,7 @@ class LanguageModel(nnx.Module):
 
         x = embedding[token]
         y = layer_n(... layer_1(x)), with dropout after the embedding and every layer
-        logits = y W + b
+        logits = y W + b, or norm(y) W + b
 
     `model(tokens, carry=None, *, key=None) -> (carry, logits)` with tokens `[T, ...]` int,
     logits `[T, ..., V]`, and the carry a tuple, one entry a layer. Dropout, and the noise
@@ -27,11 +27,17 @@ class LanguageModel(nnx.Module):
     and `mask` `[T, ...]` are those of `unroll`.
 
     layers: the recurrences, from the embedding upwards.
-    dropout: the share of features dropped.
+    dropout: the share of features dropped; or three of them, after the embedding, between
+        the layers and after the last one.
+    embedding_dropout: the share of the vocabulary whose embeddings are dropped whole, the
+        same for all of a call (Gal & Ghahramani 2016; Merity et al. 2018); a tied output
+        layer keeps them.
     dropout_over_time: "each" draws a mask for every time step (Zaremba et al. 2014),
         "shared" one for all of them (Gal & Ghahramani 2016).
     tied: the output layer's W is the transposed embedding (Press & Wolf 2017; Inan et al.
         2017), with a linear map between where their widths differ.
+    norm: normalise what the last layer puts out (Ba et al. 2016), which a stack of
+        `PreNorm` does not.
     precision: the dtype in which the output layer multiplies; `jaxrnn.Precision` is that of
         the layers. Everything else is float32.
 
@@ -46,13 +52,20 @@ class LanguageModel(nnx.Module):
         layers: Sequence[Recurrence],
         *,
         rngs: nnx.Rngs,
-        dropout: float = 0.0,
+        dropout: float | tuple[float, float, float] = 0.0,
+        embedding_dropout: float = 0.0,
         dropout_over_time: str = "each",
         tied: bool = False,
+        norm: bool = False,
         precision: Dtype = "float32",
     ):
-        if not 0 <= dropout < 1:
+        rates = dropout if isinstance(dropout, tuple) else (dropout,) * 3
+        if not all(0 <= rate < 1 for rate in rates):
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if not 0 <= embedding_dropout < 1:
+            raise ValueError(
+                f"embedding_dropout must lie in [0, 1), got {embedding_dropout}"
+            )
         if dropout_over_time not in ("each", "shared"):
             raise ValueError(
                 f"dropout_over_time must be 'each' or 'shared', got {dropout_over_time!r}"
@@ -74,9 +87,14 @@ class LanguageModel(nnx.Module):
             rngs=rngs,
         )
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
-        self.dropout = nnx.Dropout(
-            dropout, broadcast_dims=(0,) if dropout_over_time == "shared" else ()
+        self.embedding_dropout = embedding_dropout
+        same = (0,) if dropout_over_time == "shared" else ()
+        enter, between, leave = rates
+        self.dropouts = nnx.List(
+            nnx.Dropout(rate, broadcast_dims=same)
+            for rate in (enter, *[between] * (len(layers) - 1), leave)
         )
+        self.norm = nnx.LayerNorm(width, rngs=rngs) if norm else None
         self.multiply = Products(precision)
         self.tied = tied
         if tied:
@@ -106,19 +124,41 @@ class LanguageModel(nnx.Module):
         mask: Array | None = None,
         reset: Array | None = None,
     ) -> tuple[Any, Array]:
+        carry, ys, _ = self.outputs(tokens, carry, key=key, mask=mask, reset=reset)
+        return carry, self.logits(ys)
+
+    def outputs(
+        self,
+        tokens: Array,
+        carry: Any = None,
+        *,
+        key: Array | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Any, Array, Array]:
+        """(carry, ys `[T, ..., H]`, those before their dropout): what the last layer puts
+        out and `logits` takes."""
         keys = [None] * (len(self.layers) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
         carries = carry if carry is not None else (None,) * len(self.layers)
 
-        xs = self._drop(self.embedding(tokens), keys[0])
-        after = []
-        for layer, before, layer_key in zip(self.layers, carries, keys[1:], strict=True):
+        enter, *others = self.dropouts
+        xs = _drop(enter, self._embed(tokens, keys[0]), keys[0])
+        after, whole = [], xs
+        for layer, dropout, before, layer_key in zip(
+            self.layers, others, carries, keys[1:], strict=True
+        ):
             noise = noise_key(layer_key)
-            before, xs = layer(xs, before, mask=mask, reset=reset, key=noise)
-            xs = self._drop(xs, layer_key)
+            before, whole = layer(xs, before, mask=mask, reset=reset, key=noise)
+            xs = _drop(dropout, whole, layer_key)
             after.append(before)
-        return tuple(after), self.logits(xs)
+        return tuple(after), xs, whole
+
+    @property
+    def output_size(self) -> int:
+        """The width of what `logits` takes."""
+        return self.layers[-1].recurrence.output_size
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """The carry before the first token, one entry a layer."""
@@ -151,6 +191,8 @@ class LanguageModel(nnx.Module):
 
     def logits(self, ys: Array) -> Array:
         """`[..., V]` of what the last layer put out, `[..., H]`."""
+        if self.norm is not None:
+            ys = self.norm(ys)
         if not self.tied:
             return self.output(ys)
         if self.narrow is not None:
@@ -159,5 +201,16 @@ class LanguageModel(nnx.Module):
         logits = self.multiply(ys, table, (((ys.ndim - 1,), (1,)), ((), ())))
         return logits + across(self.bias[...], ys)
 
-    def _drop(self, xs: Array, key: Array | None) -> Array:
-        return xs if key is None else self.dropout(xs, rngs=key)
+    def _embed(self, tokens: Array, key: Array | None) -> Array:
+        xs = self.embedding(tokens)
+        word_key = noise_key(key)
+        if word_key is None or not self.embedding_dropout:
+            return xs
+        kept = 1 - self.embedding_dropout
+        words = self.embedding.num_embeddings
+        bits = jax.random.bernoulli(word_key, kept, (words,))
+        return jnp.where(bits[tokens][..., None], xs / kept, 0)
+
+
+def _drop(dropout: nnx.Dropout, xs: Array, key: Array | None) -> Array:
+    return xs if key is None else dropout(xs, rngs=key)

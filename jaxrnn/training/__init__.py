@@ -4,6 +4,11 @@ Each piece is usable alone. `CheckpointStore` and `RunLock` make any loop resume
 a `Problem` says what is learned, a `Trainer` how, and a `Run` keeps both in a folder.
 """
 
+from jaxrnn.training.dynamic import (
+    Dynamic as Dynamic,
+    DynamicRule as DynamicRule,
+    gradient_rms as gradient_rms,
+)
 from jaxrnn.training.evaluation import watched as watched
 from jaxrnn.training.mesh import make_mesh as make_mesh
 from jaxrnn.training.optimiser import (

@@ -21,12 +21,12 @@ class Optimiser(NamedTuple):
     plateau: optax.GradientTransformationExtraArgs | None = None
 
 
-# Each takes (rate, momentum); the weight decay is added to the gradient before them.
+# Each takes (rate, momentum, beta1); the weight decay is added to the gradient before them.
 _COUPLED = {
-    "adam": lambda rate, momentum: optax.adam(rate),
-    "rmsprop": lambda rate, momentum: optax.rmsprop(rate, momentum=momentum or None),
-    "adagrad": lambda rate, momentum: optax.adagrad(rate, initial_accumulator_value=0.0),
-    "sgd": lambda rate, momentum: optax.sgd(rate, momentum=momentum or None),
+    "adam": lambda rate, momentum, beta1: optax.adam(rate, b1=beta1),
+    "rmsprop": lambda rate, momentum, _: optax.rmsprop(rate, momentum=momentum or None),
+    "adagrad": lambda rate, *_: optax.adagrad(rate, initial_accumulator_value=0.0),
+    "sgd": lambda rate, momentum, _: optax.sgd(rate, momentum=momentum or None),
 }
 
 
@@ -38,13 +38,17 @@ def make_transform(
     momentum: float = 0.0,
     *,
     decayed: Callable[[Any], Any] | None = None,
+    beta1: float = 0.9,
+    loss_factor: float = 1.0,
 ) -> optax.GradientTransformation:
     """The optimiser `name` behind a clip of the gradient's norm to `clip`, or none if inf.
 
     "adamw" decouples `weight_decay` from the gradient (Loshchilov & Hutter 2019), the
     others add it to the gradient; it is that of all parameters, or of those that
     the mask `decayed` chooses, such as `matrices`. `momentum` is that of "sgd" and
-    "rmsprop". Raises ValueError for an unknown name, or a momentum where there is none.
+    "rmsprop", `beta1` the decay of the gradient's mean in "adam" and "adamw". The gradient
+    times `loss_factor` is what is clipped and learned from. Raises ValueError for an
+    unknown name, a number out of range, or a momentum or beta1 where there is none.
     """
     if name != "adamw" and name not in _COUPLED:
         known = ", ".join(["adamw", *_COUPLED])
@@ -53,15 +57,23 @@ def make_transform(
         raise ValueError(f"clip must be above 0, and inf for none, got {clip}")
     if momentum and name not in ("sgd", "rmsprop"):
         raise ValueError(f"momentum is for sgd and rmsprop, got {momentum} for {name}")
+    if not 0 <= beta1 < 1 or (beta1 != 0.9 and name not in ("adam", "adamw")):
+        raise ValueError(
+            f"beta1 lies in [0, 1) and is for adam and adamw, got {beta1} for {name}"
+        )
+    if not 0 < loss_factor < math.inf:
+        raise ValueError(f"loss_factor must be above 0 and finite, got {loss_factor}")
     # What would change nothing would still cost a pass over all parameters.
     clipped = optax.clip_by_global_norm(clip) if clip < math.inf else optax.identity()
+    if loss_factor != 1:
+        clipped = optax.chain(optax.scale(loss_factor), clipped)
     if name == "adamw":
-        adamw = optax.adamw(rate, weight_decay=weight_decay, mask=decayed)
+        adamw = optax.adamw(rate, b1=beta1, weight_decay=weight_decay, mask=decayed)
         return optax.chain(clipped, adamw)
     decay = optax.identity()
     if weight_decay:
         decay = optax.add_decayed_weights(weight_decay, decayed)
-    return optax.chain(clipped, decay, _COUPLED[name](rate, momentum))
+    return optax.chain(clipped, decay, _COUPLED[name](rate, momentum, beta1))
 
 
 def matrices(params: Any) -> Any:
@@ -72,17 +84,22 @@ def matrices(params: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
 
 
-def make_plateau(decay: float, patience: int) -> optax.GradientTransformationExtraArgs:
-    """Multiplies the updates by `decay` after `patience` evaluations without a gain.
+def make_plateau(
+    decay: float, patience: int, threshold: float = 1e-4
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the updates by `decay` after `patience` evaluations without a gain, which
+    is the share `threshold` of the best or more.
 
-    Raises ValueError for a decay outside of (0, 1) or a patience below 1.
+    Raises ValueError for a decay or threshold outside of (0, 1) or a patience below 1.
     """
     if not 0 < decay < 1 or patience < 1:
         raise ValueError(
             "a plateau needs a decay in (0, 1) and a patience of 1 or more, "
             f"got {decay} and {patience}"
         )
-    return optax.contrib.reduce_on_plateau(factor=decay, patience=patience)
+    if not 0 < threshold < 1:
+        raise ValueError(f"a plateau needs a threshold in (0, 1), got {threshold}")
+    return optax.contrib.reduce_on_plateau(factor=decay, patience=patience, rtol=threshold)
 
 
 def make_schedule(

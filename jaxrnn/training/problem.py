@@ -65,6 +65,11 @@ class Problem(abc.ABC):
         `loss` is the mean of so many of, such as tokens. All count the same unless told."""
         return jnp.float32(1)
 
+    def rate(self, batch: Any) -> Array | int:
+        """[] The part of the learning rate that a batch is learned with, such as a shorter
+        one's; all of it, 1, unless told."""
+        return 1
+
     def batch_spec(self, array: Any) -> PartitionSpec:
         """Along which axis the devices share an array of a batch: `[T, rows, ...]` along
         the second one, `[rows]` along the only one."""

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxrnn.training.averages import Trigger
 from jaxrnn.training.leaves import Leaf
 
 FORMERLY = re.compile("^(best_loss|best_step|plateau)")  # now in `evaluations`
@@ -22,15 +23,35 @@ class Evaluations(NamedTuple):
     best_loss: Array  # [] float32  of the figure that decides
     best_step: Array  # [] int32
     plateau: Any  # of the learning rate that evaluations decide, () elsewhere
+    trigger: Any = ()  # Trigger of the averages that evaluations begin, () elsewhere
+
+    @classmethod
+    def none(
+        cls,
+        params: Any,
+        plateau: optax.GradientTransformationExtraArgs | None,
+        trigger: Trigger | tuple[()],
+    ) -> "Evaluations":
+        """Before the first one."""
+        return cls(
+            best_loss=jnp.float32(jnp.inf),
+            best_step=jnp.int32(0),
+            plateau=() if plateau is None else plateau.init(params),
+            trigger=trigger,
+        )
 
     def after(
         self,
         loss: float,
         step: Array,
+        updates: Array,
         plateau: optax.GradientTransformationExtraArgs | None,
     ) -> "Evaluations":
-        """What they have come to with one more, at `step`, that came to `loss`."""
-        best_loss, best_step, scaled = self
+        """What they have come to with one more that came to `loss`, at `step` and after
+        `updates`."""
+        best_loss, best_step, scaled, trigger = self
+        if trigger:
+            trigger = trigger.after(loss, updates)
         if plateau is not None:
             with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
                 _, scaled = plateau.update((), scaled, value=loss)
@@ -38,7 +59,7 @@ class Evaluations(NamedTuple):
         if np.float32(loss) < np.float32(best_loss):
             # Where the former ones are: else the next step would be compiled anew.
             best_loss, best_step = jnp.full_like(best_loss, loss), jnp.copy(step)
-        return Evaluations(best_loss, best_step, scaled)
+        return Evaluations(best_loss, best_step, scaled, trigger)
 
 
 class TrainState(NamedTuple):
@@ -53,6 +74,11 @@ class TrainState(NamedTuple):
     evaluations: Any  # Evaluations
     skipped: Array  # [] int32  steps that were no update
     bad_in_row: Array  # [] int32  steps up to here that had numbers that are not finite
+
+    @property
+    def updates(self) -> Array:
+        """[] int32: the steps that were updates."""
+        return self.step - self.skipped
 
     @property
     def best_step(self) -> Array:

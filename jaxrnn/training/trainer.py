@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxrnn.strategies import over_devices
 from jaxrnn.training.accumulation import in_parts
-from jaxrnn.training.averages import moved
+from jaxrnn.training.averages import Averaging
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
@@ -50,6 +50,9 @@ class Trainer:
     average: the decay d a step of averages of the params; 0 for none. After n updates they
         are sum_k d^(n - k) params_k / sum_k d^(n - k) over k = 1 ... n: where training
         began has no part in them (as Adam corrects its moments, Kingma & Ba 2015).
+    average_after: their mean instead, over the updates since an evaluation was worse than
+        the best of those before the last so many (NT-ASGD: Merity et al. 2018); over all
+        updates if 0, and None for no such mean.
     accumulate: the parts that a batch is learned from in, one after the other, with the
         memory of one; loss and gradient are the means of theirs, each as the problem's
         `weight` says.
@@ -72,14 +75,15 @@ class Trainer:
     accumulate: int = 1
     eval_batches: int | None = None
     fsdp: bool = False
+    average_after: int | None = None
+    averaging: Averaging = field(init=False)
 
     def __post_init__(self) -> None:
         for name in ("halt_after", "accumulate", "eval_batches"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must lie in [0, 1), got {self.average}")
+        object.__setattr__(self, "averaging", Averaging(self.average, self.average_after))
         rows = self.problem.rows
         if rows % self.accumulate:
             raise ValueError(f"a batch of {rows} rows has no {self.accumulate} equal parts")
@@ -172,8 +176,8 @@ class Trainer:
 
     def after_evaluation(self, state: TrainState, loss: float) -> TrainState:
         """The state after an evaluation at this step that came to `loss`: what is best so
-        far, and the learning rate where evaluations decide it."""
-        evaluations = state.evaluations.after(loss, state.step, self.plateau)
+        far, and the learning rate and the averages where evaluations decide them."""
+        evaluations = state.evaluations.after(loss, state.step, state.updates, self.plateau)
         return state._replace(evaluations=evaluations)
 
     @property
@@ -237,12 +241,8 @@ class Trainer:
             params=params,
             opt_state=opt_state,
             carry=carry,
-            averages=jax.tree.map(jnp.copy, params) if self.average else (),
-            evaluations=Evaluations(
-                best_loss=jnp.float32(jnp.inf),
-                best_step=jnp.int32(0),
-                plateau=() if self.plateau is None else self.plateau.init(params),
-            ),
+            averages=self.averaging.start(params),
+            evaluations=Evaluations.none(params, self.plateau, self.averaging.trigger()),
             skipped=jnp.int32(0),
             bad_in_row=jnp.int32(0),
         )
@@ -253,24 +253,23 @@ class Trainer:
             loss, carry, metrics, gradients = self._descend(
                 self._whole(state.params), state.carry, batch, key
             )
-        gradients = jax.lax.with_sharding_constraint(
-            gradients, placements(self.like.params)
-        )
-        scale = 1 if self.plateau is None else state.evaluations.plateau.scale
+        if self.fsdp:
+            lie = placements(self.like.params)
+            gradients = jax.lax.with_sharding_constraint(gradients, lie)
+        scale = self.problem.rate(batch)
+        if self.plateau is not None:
+            scale = scale * state.evaluations.plateau.scale
         with jax.numpy_dtype_promotion("standard"):  # which Optax counts on
             updates, opt_state = self.transform.update(
                 gradients, state.opt_state, state.params
             )
-            if self.plateau is not None:
+            if isinstance(scale, Array):
                 updates = optax.tree.scale(scale, updates)
             if self.schedule is not None:
-                rate = jnp.asarray(self.schedule(state.step - state.skipped))
+                rate = jnp.asarray(self.schedule(state.updates))
                 metrics = metrics | {"learning_rate": rate * scale}
             params = optax.apply_updates(state.params, updates)
-        averages = state.averages
-        if self.average:
-            updates_done = state.step - state.skipped + 1
-            averages = moved(averages, params, self.average, updates_done)
+        averages = self.averaging.after(state, params)
 
         norm = optax.tree.norm(gradients)
         updated = state._replace(

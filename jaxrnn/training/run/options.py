@@ -56,6 +56,8 @@ class Options:
     learning_rate: float = 1e-3
     momentum: float = 0.0
     """Of sgd and rmsprop."""
+    beta1: float = 0.9
+    """Of adam and adamw: the decay of the gradient's mean."""
     schedule: Literal["constant", "cosine", "stairs", "plateau"] = "constant"
     warmup: float = 0.0
     """The share of the steps in which the learning rate grows, linearly."""
@@ -67,12 +69,17 @@ class Options:
     """stairs, plateau: the factor of each decay."""
     decay_patience: int = 1
     """plateau: evaluations without a gain before a decay."""
+    decay_threshold: float = 1e-4
+    """plateau: the share of the best loss that is a gain."""
     weight_decay: float = 0.0
     weight_decay_of: Literal["matrices", "all"] = "matrices"
     """What weight_decay shrinks: parameters of two axes or more, so no biases, gains and
     peepholes, or all of them."""
     clip: float = 1.0
     """The largest norm of the gradient; inf for any."""
+    loss_factor: float = 1.0
+    """Times the mean loss is what is descended and clipped: the steps or tokens that a
+    recipe adds up where this takes their mean."""
     accumulate: int = 1
     """Learn from a batch in so many parts, one after the other, with the memory of one."""
     mesh: str | None = None
@@ -84,6 +91,9 @@ class Options:
     average: float = 0.0
     """Evaluate a moving average of the parameters, with this decay a step; 0 for none.
     Where training began has no part in it."""
+    average_after: int | None = None
+    """Evaluate the mean of the parameters over the steps since an evaluation was worse than
+    the best of those before the last so many (NT-ASGD); over all steps if 0."""
 
     on_nan: Literal["skip", "stop", "rollback"] = "skip"
     """When a loss, gradient or carry is not finite: pass over that batch, stop, or go
@@ -105,7 +115,7 @@ class Options:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = as_plain(getattr(self, field.name))
-            if field.name in ("run_dir", "data") and value is not None:
+            if field.type in (Path, Path | None) and value is not None:
                 value = Path(value)
             elif field.type in (float, float | None) and isinstance(value, int):
                 value = float(value)
@@ -119,6 +129,10 @@ class Options:
             "weight_decay_of": "all",
             "accumulate": 1,
             "precision": "float32",
+            "average_after": None,
+            "beta1": 0.9,
+            "decay_threshold": 1e-4,
+            "loss_factor": 1.0,
         }
         return before | ({"average_from": "initial parameters"} if self.average else {})
 
@@ -180,6 +194,7 @@ class Options:
         return {
             "halt_after": self.halt_after,
             "average": self.average,
+            "average_after": self.average_after,
             "accumulate": self.accumulate,
             "eval_batches": self.eval_batches,
             "fsdp": self.fsdp,
@@ -202,7 +217,7 @@ class Options:
         )
         plateau = None
         if self.schedule == "plateau":
-            plateau = make_plateau(self.decay, self.decay_patience)
+            plateau = make_plateau(self.decay, self.decay_patience, self.decay_threshold)
         transform = make_transform(
             self.optimiser,
             lambda updates: schedule(jnp.asarray(updates) // updates_per_step),
@@ -210,6 +225,8 @@ class Options:
             self.clip,
             self.momentum,
             decayed=matrices if self.weight_decay_of == "matrices" else None,
+            beta1=self.beta1,
+            loss_factor=self.loss_factor,
         )
         return Optimiser(transform, schedule, plateau)
 

@@ -48,7 +48,8 @@ def best_params(path: Path, options: Options, like: Any) -> Any:
     optimiser matters, nor the mode of JAX and the devices that it was trained with. Raises
     ValueError if there is no checkpoint, or none with such parameters.
     """
-    name = "averages" if options.average else "params"
+    averages = options.average or options.average_after is not None
+    name = "averages" if averages else "params"
     store = CheckpointStore(path)
     restored = store.restore_best({name: like}, part=True)
     restored = restored or store.restore({name: like}, part=True)
