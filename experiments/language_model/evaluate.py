@@ -40,7 +40,7 @@ def main() -> None:
             accumulate=1,
             eval_batches=None,
         )
-        problem = NextToken(config, tokenizer, read_text(options.run_dir, config))
+        problem = NextToken(config, read_text(options.run_dir, config, tokenizer))
         trainer, params = config.make_trainer(problem), nnx.split(model)[1]
         losses = {}
         for split in ("valid", "test"):

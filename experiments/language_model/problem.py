@@ -12,36 +12,29 @@ from jax import Array
 
 from experiments.language_model.config import Config
 from experiments.language_model.prompt import read_prompt
-from experiments.language_model.text import read_splits
-from jaxrnn.data.files import digest, text_digest
+from experiments.language_model.text import Text, read_tokens
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
-from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.data.shards import Tokens
+from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.models import LanguageModel, Pure
 from jaxrnn.models.cells import make_layers
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
-from jaxrnn.training.processes import is_first
 
 
 class NextToken(Problem):
     """The mean nats a token of a text read in lanes, the carry kept from batch to batch."""
 
-    def __init__(
-        self, config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]
-    ) -> None:
-        self.model = make_model(config, tokenizer.size)
+    def __init__(self, config: Config, text: Text) -> None:
+        self.model = make_model(config, text.tokenizer.size)
         self.lanes = {
-            name: make_lanes(config, name, tokenizer.encode(text))
-            for name, text in splits.items()
+            name: make_lanes(config, name, tokens) for name, tokens in text.tokens.items()
         }
         self.rows = config.batch_size
-        self.unit = f"nats/{config.tokens}"
+        self.unit = f"nats/{'token' if config.tokens == 'bpe' else config.tokens}"
         self.tokens_per_step = config.batch_size * config.sequence_length
-        self.files = {"tokenizer.json": tokenizer.as_json()}
-        self.fingerprint = {
-            "data_sha256": digest(splits),
-            "tokenizer_sha256": text_digest(tokenizer.as_json()),
-        }
+        self.files = {"tokenizer.json": text.tokenizer.as_json()}
+        self.fingerprint = text.fingerprint
 
     def init(self, key: Array) -> tuple[Any, Any]:
         params = self.model.init(key)
@@ -82,13 +75,9 @@ class NextToken(Problem):
 
 def make_problem(config: Config) -> NextToken:
     """Learning to predict the text; raises ValueError if something is off."""
-    splits = read_splits(config.data, config.split, config.tokens)
-    tokenizer = Tokenizer.of(config.tokens, splits["train"])
-    check_sample(config, tokenizer)
-    for name, text in splits.items():
-        if (unseen := tokenizer.about_unseen(text)) and is_first():
-            print(f"of the {name} text, {unseen}")
-    return NextToken(config, tokenizer, splits)
+    text = read_tokens(config)
+    check_sample(config, text.tokenizer)
+    return NextToken(config, text)
 
 
 def make_model(config: Config, vocabulary_size: int) -> Pure[LanguageModel]:
@@ -130,7 +119,7 @@ def draw_uniformly(model: LanguageModel, bound: float, key: Array) -> None:
     nnx.update(model, jax.tree.unflatten(structure, drawn))
 
 
-def check_sample(config: Config, tokenizer: Tokenizer) -> None:
+def check_sample(config: Config, tokenizer: AnyTokenizer) -> None:
     """Raises ValueError for a sample at the end that could not be written."""
     if config.sample_length < 0:
         raise ValueError(f"sample_length must be 0 or more, got {config.sample_length}")
@@ -138,7 +127,7 @@ def check_sample(config: Config, tokenizer: Tokenizer) -> None:
         read_prompt(tokenizer, config.sample_prompt)
 
 
-def make_lanes(config: Config, name: str, tokens: np.ndarray) -> TokenLanes:
+def make_lanes(config: Config, name: str, tokens: np.ndarray | Tokens) -> TokenLanes:
     """Of the split `name`, which the ValueError names that a short one raises."""
     try:
         return TokenLanes(tokens, config.batch_size, config.sequence_length)
