@@ -179,7 +179,7 @@ class RNN(nnx.Module):
             xs, mask, reset = _time_first(xs, mask, reset)
         carry, ys = unroll(
             self.recurrence,
-            self.noisy(key, len(xs), xs.shape[1:-1]),
+            self.noisy(key, xs.shape[0], xs.shape[1:-1]),
             xs,
             carry,
             mask=mask,

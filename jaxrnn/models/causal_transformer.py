@@ -48,7 +48,7 @@ class CausalTransformer(nnx.Module):
         self.leave = nnx.Linear(width, output_size, dot_general=multiply, rngs=rngs)
 
     def __call__(self, xs: Array, *, key: Array | None = None) -> tuple[tuple, Array]:
-        length, keys = len(xs), [None] * len(self.layers)
+        length, keys = xs.shape[0], [None] * len(self.layers)
         if key is not None:
             keys = list(jax.random.split(key, len(self.layers)))
         # Flax's attention wants time just before the features.
