@@ -1,5 +1,7 @@
 """Recurrences from and to ONNX: what onnxruntime computes, exact round trips."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,6 +165,21 @@ def test_a_file_is_read_and_one_of_its_nodes_chosen_by_name(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"\xff not onnx")
     with pytest.raises(ValueError, match="model.onnx is no file of ONNX"):
         from_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns of itself
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_what_pytorch_exports_comes_in(kind, folded):
+    torch = pytest.importorskip("torch")
+    module = getattr(torch.nn, kind)(D, H, num_layers=2, bidirectional=True).eval()
+    file, xs = io.BytesIO(), some_xs()
+    torch.onnx.export(
+        module, torch.tensor(xs), file, dynamo=False, do_constant_folding=folded
+    )
+    recurrence, params = from_onnx(onnx.load_from_string(file.getvalue()))
+    want = module(torch.tensor(xs))[0].detach().numpy()
+    assert_close(unroll(recurrence, params, xs)[1], want)
 
 
 def test_nodes_that_do_not_follow_one_another_are_not_stacked():

@@ -13,9 +13,9 @@ from flax import nnx
 
 from experiments.language_model import export
 from experiments.language_model.run import load
-from jaxrnn.models import LanguageModel
+from jaxrnn.models import LanguageModel, load_language_model
 from jaxrnn.models.cells import make_layers
-from jaxrnn.models.saved import load_language_model, named
+from jaxrnn.models.saved import named
 
 pytest.importorskip("flatbuffers")
 runtime = pytest.importorskip("onnxruntime")

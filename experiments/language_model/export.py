@@ -108,7 +108,8 @@ def as_programs(model: LanguageModel) -> dict[str, bytes]:
         logits, after = forward(tokens[None], carry)
         return logits[0], after
 
-    t, b = jax.export.symbolic_shape("t, b")
+    sizes: Any = jax.export.symbolic_shape("t, b")
+    t, b = sizes
     carry = named(jax.eval_shape(lambda: model.initial_carry((b,))))
     programs = {}
     for function, shape in ((forward, (t, b)), (step, (b,))):

@@ -1,7 +1,7 @@
 """The recurrent nodes of an ONNX graph, each with the constants that it is given."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,10 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 # What lies between two layers and changes the shape alone.
 SHAPES = {"Squeeze", "Unsqueeze", "Transpose", "Reshape", "Identity"}
+
+
+# What is done to constants, no arithmetic among it.
+FOLDED = SHAPES | {"Constant", "Concat", "Slice"}
 
 
 class Found(NamedTuple):
@@ -45,7 +49,7 @@ def find_nodes(
             "from_onnx takes a file, a ModelProto or a NodeProto, got "
             f"{type(source).__name__}"
         )
-    constants = dict(_constants(source.graph))
+    constants = _constants(source.graph)
     nodes = [node for node in source.graph.node if node.op_type in OPS]
     if name is not None:
         nodes = [node for node in nodes if node.name == name]
@@ -68,15 +72,18 @@ def _load(path: Path) -> Any:
         raise ValueError(f"{path} is no file of ONNX") from None
 
 
-def _constants(graph: Any) -> Iterator[tuple[str, np.ndarray]]:
-    from onnx import helper, numpy_helper
+def _constants(graph: Any) -> dict[str, np.ndarray]:
+    """Those of the graph, and what it cuts and joins of them, as some exporters do."""
+    from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
 
-    for tensor in graph.initializer:
-        yield tensor.name, numpy_helper.to_array(tensor)
+    known = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            value = helper.get_attribute_value(node.attribute[0])
-            yield node.output[0], numpy_helper.to_array(value)
+        inputs = [name for name in node.input if name]
+        if node.op_type in FOLDED and all(name in known for name in inputs):
+            values: Any = ReferenceEvaluator(node).run(None, {n: known[n] for n in inputs})
+            known |= dict(zip(node.output, values, strict=True))
+    return known
 
 
 def _found(node: Any, constants: Mapping[str, Any]) -> Found:
