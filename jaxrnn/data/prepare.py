@@ -73,10 +73,10 @@ def prepare(
         prepared = _tokens(spans, folder, kind, vocabulary, watch)
         for copy in copies.values():
             copy.path.unlink()
-        prepared.finish(folder)
     except BaseException:
         clear(folder)
         raise
+    prepared.finish(folder)
     return prepared
 
 

@@ -7,7 +7,7 @@ twice: first to say that the folder is not finished, and in its place when it is
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,21 +90,17 @@ class Prepared:
     def tokens(self) -> dict[str, Tokens]:
         return {name: Tokens(layout) for name, layout in self.layouts.items()}
 
-    def damages(self, see: Callable[[int], object] = int) -> Iterator[tuple[Path, str]]:
-        """Reads all tokens; gives each file of them, with what is wrong with it or "".
-
-        `see` is told of the bytes as they are read.
-        """
+    def damages(self) -> Iterator[tuple[Path, str]]:
+        """Reads all tokens; gives each file of them, with what is wrong with it or ""."""
         for tokens in self.tokens().values():
             layout = tokens.layout
-            for number, (path, size) in enumerate(layout.shards.items()):
+            for number, path in enumerate(layout.shards):
                 damage = ""
                 for block in layout.blocks_of(number):
                     try:
                         tokens.check(block)
                     except AlteredData as error:
                         damage = damage or str(error)
-                see(size)
                 yield path, damage
 
 
