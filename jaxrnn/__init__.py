@@ -102,6 +102,7 @@ from jaxrnn.cells.slstm import (
 )
 from jaxrnn.compose import (
     Bidirectional as Bidirectional,
+    Reversed as Reversed,
     Stack as Stack,
 )
 from jaxrnn.connections import (

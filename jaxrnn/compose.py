@@ -134,3 +134,36 @@ class Bidirectional(Composition):
         ahead, ys = run(self.forward, params[0], carry[0], xs)
         back, ys_back = run(self.backward, params[1], carry[1], xs, against=True)
         return (ahead, back), MERGES[self.merge](ys, ys_back)
+
+
+@dataclass(frozen=True)
+class Reversed(Composition):
+    """A recurrence that goes against time: from the last step to the first.
+
+        y_t = what it has put out at t, having come from the end
+
+    Params and carry are (its own,); the final carry is the one after the first step. With
+    masks it begins at the last valid step, with resets anew at the end of each sequence.
+    It needs the future, so it has no `step`. Raises ValueError if it is given none.
+    """
+
+    recurrence: Recurrence
+
+    @property
+    def parts(self) -> tuple[Recurrence, ...]:
+        return (self.recurrence,)
+
+    @property
+    def output_size(self) -> int:
+        return self.recurrence.output_size
+
+    def step(self, params: tuple, carry: tuple, x: Array) -> tuple[tuple, Array]:
+        raise ValueError(
+            "a Reversed cannot step: it needs the future; give the whole sequence to unroll"
+        )
+
+    def over_time(
+        self, run: Run, params: tuple, carry: tuple, xs: Array
+    ) -> tuple[tuple, Array]:
+        after, ys = run(self.recurrence, params[0], carry[0], xs, against=True)
+        return (after,), ys

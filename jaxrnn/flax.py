@@ -181,7 +181,7 @@ class RNN(nnx.Module):
             xs, mask, reset = _time_first(xs, mask, reset, features)
         carry, ys = unroll(
             self.recurrence,
-            self.noisy(key, len(xs), leading_shape(self.recurrence, xs)[1:]),
+            self.noisy(key, xs.shape[0], leading_shape(self.recurrence, xs)[1:]),
             xs,
             carry,
             mask=mask,

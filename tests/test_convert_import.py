@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys, jaxrnn.convert
-peers = {"torch", "keras", "haiku", "equinox", "safetensors"}
+peers = {"torch", "keras", "haiku", "equinox", "safetensors", "onnx"}
 print(sorted(peers & set(sys.modules)))
 """
 
@@ -21,7 +21,7 @@ def test_a_star_import_brings_the_conversions_and_no_submodule():
     names: dict = {}
     exec("from jaxrnn.convert import *", names)
     del names["__builtins__"]
-    peers = ("cudnn", "equinox", "haiku", "keras", "linen", "nnx", "torch")
+    peers = ("cudnn", "equinox", "haiku", "keras", "linen", "nnx", "onnx", "torch")
     assert names.keys() == {f"{way}_{peer}" for way in ("from", "to") for peer in peers}
     for name, value in names.items():
         assert callable(value) and value.__name__ == name

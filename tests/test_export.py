@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 from jax import export
 from recurrences import RECURRENCES
 
@@ -27,7 +28,8 @@ from jaxrnn import (
     Zoneout,
     unroll,
 )
-from jaxrnn.models import attention, transformer, translator
+from jaxrnn.flax import RNN
+from jaxrnn.models import LanguageModel, SequenceModel, attention, transformer, translator
 
 pytest.importorskip("flatbuffers")  # what an export is written with
 
@@ -94,6 +96,36 @@ def test_blocks_of_time_are_cut_where_the_length_is_known_at_last(every, reverse
     for length in (1, 2, 65):
         given = numbers(cell, params, length)
         chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-5)
+
+
+@pytest.mark.parametrize("every", [None, 2])
+@pytest.mark.parametrize(
+    "cell, strategy",
+    [(LSTM(3, 4), "fused"), (LSTM(3, 4), "scan"), (MLSTM(3, 4), "chunkwise")],
+)
+def test_each_strategy_that_can_is_read_back_for_any_length(cell, strategy, every):
+    params = cell.init(jax.random.key(0))
+    run = over_time(cell, strategy=strategy, checkpoint_every=every)
+    got = read_back(run, *shapes(cell, params))
+    given = numbers(cell, params, length=5)
+    chex.assert_trees_all_close(got.call(*given), run(*given), atol=1e-5)
+
+
+MODELS = {
+    "language model": lambda rngs: LanguageModel(7, 3, [LSTM(3, 4)], rngs=rngs),
+    "sequence model": lambda rngs: SequenceModel([GRU(3, 4)], 2, rngs=rngs),
+    "module": lambda rngs: RNN(Bidirectional(GRU(3, 4), LSTM(3, 4)), rngs=rngs),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_model_is_read_back_for_any_length_and_batch(make):
+    model = make(nnx.Rngs(0))
+    tail, dtype = ((), int) if isinstance(model, LanguageModel) else ((3,), float)
+    xs = jax.ShapeDtypeStruct((*export.symbolic_shape("t, b"), *tail), dtype)
+    got = export.export(jax.jit(lambda xs: model(xs)[1]))(xs)
+    given = jnp.ones((5, B, *tail), dtype)
+    chex.assert_trees_all_close(got.call(given), model(given)[1], atol=1e-5)
 
 
 def test_params_with_noise_are_read_back():

@@ -10,8 +10,8 @@ from jax import Array
 
 from experiments.language_model.config import Config
 from experiments.language_model.problem import NextToken, loss_of
+from experiments.language_model.text import Text
 from jaxrnn.data.lanes import TokenBatch
-from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import CacheMemory, NeuralCache
 from jaxrnn.strategies.select import select
 from jaxrnn.training import Dynamic, DynamicRule, Problem, Sum, gradient_rms
@@ -23,14 +23,8 @@ Way = tuple[dict[str, float], Problem]
 class CachedToken(NextToken):
     """The nats a token with a neural cache of the text so far (Grave et al. 2017)."""
 
-    def __init__(
-        self,
-        config: Config,
-        tokenizer: Tokenizer,
-        splits: dict[str, bytes],
-        cache: NeuralCache,
-    ) -> None:
-        super().__init__(config, tokenizer, splits)
+    def __init__(self, config: Config, text: Text, cache: NeuralCache) -> None:
+        super().__init__(config, text)
         self.cache = cache
 
     def evaluation_carry(self, params: Any) -> tuple[Any, CacheMemory]:
@@ -52,8 +46,7 @@ class CachedToken(NextToken):
 
 def cached(
     config: Config,
-    tokenizer: Tokenizer,
-    splits: dict[str, bytes],
+    text: Text,
     windows: Sequence[int],
     thetas: Sequence[float],
     shares: Sequence[float],
@@ -61,13 +54,12 @@ def cached(
     for window, theta, share in product(windows, thetas, shares):
         cache = NeuralCache(window, theta, share)
         values = {"cache_window": window, "cache_theta": theta, "cache_share": share}
-        yield values, CachedToken(config, tokenizer, splits, cache)
+        yield values, CachedToken(config, text, cache)
 
 
 def dynamic(
     config: Config,
-    tokenizer: Tokenizer,
-    splits: dict[str, bytes],
+    text: Text,
     params: Any,
     kind: Literal["sgd", "rms"],
     rates: Sequence[float],
@@ -81,10 +73,10 @@ def dynamic(
     config = replace(config, sequence_length=segment, varied_lengths=False)
     rms = None
     if kind == "rms":
-        train = {"train": splits["train"]}
-        gathered = NextToken(replace(config, batch_size=statistics_lanes), tokenizer, train)
+        train = replace(text, tokens={"train": text.tokens["train"]})
+        gathered = NextToken(replace(config, batch_size=statistics_lanes), train)
         rms = gradient_rms(gathered, params, gathered.lanes["train"].every_token())
-    problem = NextToken(config, tokenizer, splits)
+    problem = NextToken(config, text)
     for rate, decay in product(rates, decays):
         values = {"dynamic_rate": rate, "dynamic_decay": decay}
         yield values, Dynamic(problem, DynamicRule(rate, decay), rms)

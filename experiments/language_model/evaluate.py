@@ -25,7 +25,7 @@ from experiments.language_model.adaptive import Way, cached, dynamic
 from experiments.language_model.config import Config
 from experiments.language_model.problem import NextToken
 from experiments.language_model.run import load, read_text
-from jaxrnn.data.tokenizer import Tokenizer
+from experiments.language_model.text import Text
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.progress import figures_shown
@@ -68,22 +68,14 @@ class Options:
         return self.dynamic is not None or bool(self.cache_window)
 
 
-def ways(
-    options: Options,
-    config: Config,
-    tokenizer: Tokenizer,
-    text: dict[str, bytes],
-    params: Any,
-) -> Iterator[Way]:
+def ways(options: Options, config: Config, text: Text, params: Any) -> Iterator[Way]:
     """Every combination of the values given; raises ValueError for two ways at once, or a
     value out of range."""
     if options.dynamic is not None and options.cache_window:
         raise ValueError("one of --dynamic and --cache-window, got both")
-    measured = {name: text[name] for name in text if name != "train"}
     if options.dynamic is not None:
         yield from dynamic(
             config,
-            tokenizer,
             text,
             params,
             options.dynamic,
@@ -94,9 +86,9 @@ def ways(
         )
     elif options.cache_window:
         values = options.cache_window, options.cache_theta, options.cache_share
-        yield from cached(config, tokenizer, measured, *values)
+        yield from cached(config, text, *values)
     else:
-        yield {}, NextToken(config, tokenizer, measured)
+        yield {}, NextToken(config, text)
 
 
 def best_of(found: list[Way], config: Config, params: Any) -> Way:
@@ -124,8 +116,8 @@ def main() -> None:
             accumulate=1,
             eval_batches=None,
         )
-        text = read_text(options.run_dir, config)
-        found = list(ways(options, config, tokenizer, text, params))
+        text = read_text(options.run_dir, config, tokenizer)
+        found = list(ways(options, config, text, params))
         grid = replace(config, eval_batches=options.grid_batches)
         values, problem = best_of(found, grid, params)
         trainer = config.make_trainer(problem)

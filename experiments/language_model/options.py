@@ -43,7 +43,8 @@ class Config(Options):
     """A recurrent language model, its text and its training."""
 
     data: Path | None = None
-    """A text file, or a folder with train, valid and test files (.xz and .gz too);
+    """A text file, a folder with train, valid and test files (.xz and .gz too), or one
+    that `python -m experiments.language_model.prepare` made of a text of any size;
     without it, the source code of Python's own standard library. A relative path is
     looked for from here, then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/language_model")
@@ -52,7 +53,8 @@ class Config(Options):
     learning_rate: float = 3e-3
     schedule: Literal["constant", "cosine", "stairs", "plateau"] = "cosine"
 
-    tokens: Literal["character", "byte", "word"] = "character"
+    tokens: Literal["character", "byte", "word", "bpe"] = "character"
+    """bpe, parts of words, takes prepared text."""
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of a single text file for training, validation and test, in its order."""
     sequence_length: int = 64

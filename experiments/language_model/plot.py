@@ -19,6 +19,7 @@ from jax import Array
 
 from experiments.language_model.run import load_recurrent, read_text
 from jaxrnn import Stack
+from jaxrnn.data.shards import Tokens
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import LanguageModel
@@ -40,7 +41,7 @@ class Options:
     picture: Path = Path("language_model.png")
 
 
-def passages(tokens: np.ndarray, length: int, lanes: int) -> Array:
+def passages(tokens: np.ndarray | Tokens, length: int, lanes: int) -> Array:
     """`[length + 1, lanes]`, evenly spread; raises ValueError if the text is shorter, or
     there is nothing to look at."""
     if min(length, lanes) < 1:
@@ -68,9 +69,9 @@ def draw(options: Options) -> None:
     lags, memories = {}, {}
     for path in options.run_dirs:
         model, tokenizer, config = load_recurrent(path)
-        text = read_text(path, replace(config, data=options.data or config.data))
-        tokens = tokenizer.encode(text["valid"])
-        read = passages(tokens, options.tokens, options.lanes)
+        config = replace(config, data=options.data or config.data)
+        text = read_text(path, config, tokenizer)
+        read = passages(text.tokens["valid"], options.tokens, options.lanes)
         first = model.layers[0]
         lags[path.name] = reach(model, read)
         memories[path.name] = horizons(

@@ -12,14 +12,13 @@ from jax import Array
 from experiments.language_model.config import Config
 from experiments.language_model.model import make_model
 from experiments.language_model.prompt import read_prompt
-from experiments.language_model.text import read_splits
-from jaxrnn.data.files import digest, text_digest
+from experiments.language_model.text import Text, read_tokens
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
-from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.data.shards import Tokens
+from jaxrnn.data.subwords import AnyTokenizer, load_tokenizer
 from jaxrnn.data.varied_lanes import VariedLanes
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
-from jaxrnn.training.processes import is_first
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.reopen import best_params, read_options
 from jaxrnn.training.store.digest import digest_tree
@@ -28,26 +27,20 @@ from jaxrnn.training.store.digest import digest_tree
 class NextToken(Problem):
     """The mean nats a token of a text read in lanes, the carry kept from batch to batch."""
 
-    def __init__(
-        self, config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]
-    ) -> None:
+    def __init__(self, config: Config, text: Text) -> None:
         self.config = config
-        self.model = make_model(config, tokenizer.size)
+        self.model = make_model(config, text.tokenizer.size)
         self.lanes = {
-            name: make_lanes(config, name, tokenizer.encode(text))
-            for name, text in splits.items()
+            name: make_lanes(config, name, tokens) for name, tokens in text.tokens.items()
         }
         self.rows = config.batch_size
-        self.unit = f"nats/{config.tokens}"
+        self.unit = f"nats/{'token' if config.tokens == 'bpe' else config.tokens}"
         self.tokens_per_step = config.batch_size * config.sequence_length
-        self.files = {"tokenizer.json": tokenizer.as_json()}
-        self.fingerprint = {
-            "data_sha256": digest(splits),
-            "tokenizer_sha256": text_digest(tokenizer.as_json()),
-        }
+        self.files = {"tokenizer.json": text.tokenizer.as_json()}
+        self.fingerprint = text.fingerprint
         self.start = None
         if config.start_from is not None:
-            self.start = start_of(config.start_from, tokenizer, self.model.like)
+            self.start = start_of(config.start_from, text.tokenizer, self.model.like)
             self.fingerprint["start_sha256"] = digest_tree(self.start)
 
     def init(self, key: Array) -> tuple[Any, Any]:
@@ -117,16 +110,12 @@ def loss_of(nats: Array, mask: Array) -> dict[str, Sum]:
 
 def make_problem(config: Config) -> NextToken:
     """Learning to predict the text; raises ValueError if something is off."""
-    splits = read_splits(config.data, config.split, config.tokens)
-    tokenizer = Tokenizer.of(config.tokens, splits["train"])
-    check_sample(config, tokenizer)
-    for name, text in splits.items():
-        if (unseen := tokenizer.about_unseen(text)) and is_first():
-            print(f"of the {name} text, {unseen}")
-    return NextToken(config, tokenizer, splits)
+    text = read_tokens(config)
+    check_sample(config, text.tokenizer)
+    return NextToken(config, text)
 
 
-def check_sample(config: Config, tokenizer: Tokenizer) -> None:
+def check_sample(config: Config, tokenizer: AnyTokenizer) -> None:
     """Raises ValueError for a sample at the end that could not be written."""
     if config.sample_length < 0:
         raise ValueError(f"sample_length must be 0 or more, got {config.sample_length}")
@@ -139,15 +128,15 @@ def check_sample(config: Config, tokenizer: Tokenizer) -> None:
         read_prompt(tokenizer, config.sample_prompt)
 
 
-def start_of(path: Path, tokenizer: Tokenizer, like: Any) -> Any:
+def start_of(path: Path, tokenizer: AnyTokenizer, like: Any) -> Any:
     """The best parameters of the run at `path`, of the shapes of `like`; raises ValueError
     if there are none, or they are for other tokens."""
-    if Tokenizer.load(RunDirectory(path).tokenizer) != tokenizer:
+    if load_tokenizer(RunDirectory(path).tokenizer) != tokenizer:
         raise ValueError(f"{path} was trained on other tokens")
     return best_params(path, read_options(path, Config), like)
 
 
-def make_lanes(config: Config, name: str, tokens: np.ndarray) -> TokenLanes:
+def make_lanes(config: Config, name: str, tokens: np.ndarray | Tokens) -> TokenLanes:
     """Of the split `name`, which the ValueError names that a short one raises."""
     try:
         if name == "train" and config.varied_lengths:

@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 
-from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.training.run.terminal import as_bytes
 
 
-def read_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
+def read_prompt(tokenizer: AnyTokenizer, prompt: str) -> np.ndarray:
     """The tokens `[N]` of a prompt; raises ValueError if there is none."""
     tokens = tokenizer.encode(as_bytes(prompt))
     if not len(tokens):
@@ -16,13 +16,13 @@ def read_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
     return tokens
 
 
-def say_unseen(tokenizer: Tokenizer, prompt: str) -> None:
+def say_unseen(tokenizer: AnyTokenizer, prompt: str) -> None:
     """Tells beside the output what of a prompt the model does not know."""
     if unseen := tokenizer.about_unseen(as_bytes(prompt)):
         print(f"of the prompt, {unseen}", file=sys.stderr)
 
 
-def go_on(tokenizer: Tokenizer, prompt: str, written: np.ndarray) -> str:
+def go_on(tokenizer: AnyTokenizer, prompt: str, written: np.ndarray) -> str:
     """The prompt as it was given, and what a model wrote after it."""
     text = tokenizer.decode(written)
     if tokenizer.kind == "word" and not (prompt[-1].isspace() or text.startswith("\n")):

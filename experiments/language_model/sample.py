@@ -14,7 +14,7 @@ import tyro
 
 from experiments.language_model.prompt import go_on, read_prompt, say_unseen
 from experiments.language_model.run import load_recurrent
-from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.models import LanguageModel, Sampling, sample
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
@@ -42,7 +42,7 @@ class Options:
 
 def write(
     model: LanguageModel,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: str,
     length: int,
     sampling: Sampling,

@@ -1,11 +1,71 @@
-"""The text of a language model: files, or Python's own standard library."""
+"""The text of a language model: files, prepared tokens, or Python's standard library."""
 
 import hashlib
 import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from experiments.language_model.config import Config
 from jaxrnn.data import splits
+from jaxrnn.data.files import digest, locate, text_digest
+from jaxrnn.data.prepared import Prepared, is_prepared
+from jaxrnn.data.shards import Tokens
 from jaxrnn.data.splits import SPLITS
+from jaxrnn.data.subwords import AnyTokenizer
+from jaxrnn.data.tokenizer import Tokenizer
+from jaxrnn.training.processes import is_first
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in its splits, as tokens."""
+
+    tokenizer: AnyTokenizer
+    tokens: Mapping[str, np.ndarray | Tokens]
+    sha256: str  # of the text itself, prepared or not
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What a run rests on: two digests."""
+        return {
+            "data_sha256": self.sha256,
+            "tokenizer_sha256": text_digest(self.tokenizer.as_json()),
+        }
+
+
+def read_tokens(config: Config, tokenizer: AnyTokenizer | None = None) -> Text:
+    """The text that `config` names, by `tokenizer` or, without one, that of its training
+    text. Raises ValueError if there is no such text, or it was prepared otherwise."""
+    if config.data is not None and is_prepared(folder := locate(config.data)):
+        return _prepared(folder, config, tokenizer)
+    if config.tokens == "bpe":
+        raise ValueError(
+            "bpe is learned beforehand: python -m experiments.language_model.prepare FILE "
+            "--tokens bpe --vocabulary 8000 --out FOLDER, and then --data FOLDER"
+        )
+    texts = read_splits(config.data, config.split, config.tokens)
+    if tokenizer is None:
+        tokenizer = Tokenizer.of(config.tokens, texts["train"])
+        for name, text in texts.items():
+            if (unseen := tokenizer.about_unseen(text)) and is_first():
+                print(f"of the {name} text, {unseen}")
+    tokens = {name: tokenizer.encode(text) for name, text in texts.items()}
+    return Text(tokenizer, tokens, digest(texts))
+
+
+def _prepared(folder: Path, config: Config, tokenizer: AnyTokenizer | None) -> Text:
+    prepared = Prepared.open(folder)
+    if prepared.tokenizer.kind != config.tokens:
+        raise ValueError(
+            f"{folder} was prepared with --tokens {prepared.tokenizer.kind}, and the run "
+            f"has --tokens {config.tokens}"
+        )
+    if tokenizer is not None and tokenizer.as_json() != prepared.tokenizer.as_json():
+        raise ValueError(f"{folder} was prepared with another tokenizer than the run's")
+    return Text(prepared.tokenizer, prepared.tokens(), prepared.data_sha256)
 
 
 def read_splits(

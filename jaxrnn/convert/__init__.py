@@ -13,6 +13,8 @@ from jaxrnn.convert.haiku import from_haiku as from_haiku, to_haiku as to_haiku
 from jaxrnn.convert.keras import from_keras as from_keras, to_keras as to_keras
 from jaxrnn.convert.linen import from_linen as from_linen, to_linen as to_linen
 from jaxrnn.convert.nnx import from_nnx as from_nnx, to_nnx as to_nnx
+from jaxrnn.convert.onnx import from_onnx as from_onnx
+from jaxrnn.convert.onnx_writer import to_onnx as to_onnx
 from jaxrnn.convert.torch import from_torch as from_torch, to_torch as to_torch
 
 # Without it, `import *` would bring the submodules too: a `torch` that is not PyTorch.
@@ -23,6 +25,7 @@ __all__ = [
     "from_keras",
     "from_linen",
     "from_nnx",
+    "from_onnx",
     "from_torch",
     "to_cudnn",
     "to_equinox",
@@ -30,5 +33,6 @@ __all__ = [
     "to_keras",
     "to_linen",
     "to_nnx",
+    "to_onnx",
     "to_torch",
 ]

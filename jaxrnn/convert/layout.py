@@ -94,9 +94,10 @@ def is_from(package: str, x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == package
 
 
-def reorder(x: Array, order: tuple[int, ...]) -> Array:
-    """The equal blocks of the last axis of x `[..., n H]`, block order[k] as the k-th."""
-    blocks = jnp.split(x, len(order), axis=-1)
+def reorder(x: Array, order: tuple[int, ...], count: int | None = None) -> Array:
+    """The `count` equal blocks of the last axis of x `[..., n H]`, as many as `order` has
+    unless told, block order[k] as the k-th."""
+    blocks = jnp.split(x, count or len(order), axis=-1)
     return jnp.concatenate([blocks[k] for k in order], axis=-1)
 
 

@@ -6,9 +6,11 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from jaxrnn.data.pieces import PIECE, pieces_of
 
 
 def locate(data: Path) -> Path:
@@ -26,20 +28,30 @@ def read_bytes(path: Path) -> bytes:
 
     Raises ValueError if it is damaged, or if there is a folder or nothing in its place.
     """
+    return b"".join(read_pieces(path))
+
+
+def read_pieces(path: Path, size: int = PIECE) -> Iterator[bytes]:
+    """The same in pieces of at most `size` bytes."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file")
     try:
-        content = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    try:
-        if path.suffix == ".xz":
-            return lzma.decompress(content)
-        if path.suffix == ".gz":
-            return gzip.decompress(content)
-    except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be unpacked: {error}") from None
-    return content
+    with file:
+        if path.suffix not in UNPACK:
+            yield from iter(lambda: file.read(size), b"")
+            return
+        try:
+            unpacked = UNPACK[path.suffix](file)
+            while piece := unpacked.read(size):
+                yield piece
+        except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} cannot be unpacked: {error}") from None
+
+
+UNPACK = {".xz": lzma.open, ".gz": gzip.open}
 
 
 def read_json(path: Path) -> Any:
@@ -52,10 +64,18 @@ def read_json(path: Path) -> Any:
 
 def digest(parts: Mapping[str, bytes]) -> str:
     """SHA-256 over the names and contents of the parts of a data set."""
+    return digest_of_pieces(
+        {name: (len(part), pieces_of(part)) for name, part in parts.items()}
+    )
+
+
+def digest_of_pieces(parts: Mapping[str, tuple[int, Iterable[bytes]]]) -> str:
+    """The same of the length and the pieces of each part."""
     whole = hashlib.sha256()
-    for name in sorted(parts):
-        whole.update(f"{name} {len(parts[name])}\n".encode())
-        whole.update(parts[name])
+    for name, (length, pieces) in sorted(parts.items()):
+        whole.update(f"{name} {length}\n".encode())
+        for piece in pieces:
+            whole.update(piece)
     return whole.hexdigest()
 
 

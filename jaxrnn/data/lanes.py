@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from jaxrnn.data.batches import Batches
+from jaxrnn.data.shards import Tokens
 
 A = TypeVar("A")  # np.ndarray on the host, jax.Array on the devices
 
@@ -25,11 +26,12 @@ class TokenLanes:
 
     Batch n of a lane goes on where batch n - 1 ended, so that a carry kept from step to
     step means something (truncated backpropagation through time). `tokens` `[N]` may be
-    a memory-mapped array. Raises ValueError for lanes or a length below 1 and if the text
-    is too short for one batch.
+    a memory-mapped array, or those of prepared text: only what a batch needs is read.
+    Raises ValueError for lanes or a length below 1 and if the text is too short for one
+    batch.
     """
 
-    tokens: np.ndarray
+    tokens: np.ndarray | Tokens
     lanes: int
     length: int
 

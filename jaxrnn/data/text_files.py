@@ -7,11 +7,13 @@ within a text. What cannot be read so is refused with the name of the file.
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxrnn.data.files import read_bytes
+from jaxrnn.data.files import read_bytes, read_pieces
+from jaxrnn.data.pieces import PIECE
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
@@ -23,20 +25,41 @@ def read_text(path: Path, encodings: Sequence[str] = ("utf-8",)) -> str:
     Raises ValueError if the file cannot be unpacked, is empty, holds a NUL, or fits none.
     """
     content = read_bytes(path)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(
-            f"{path} is not {encodings[0].upper()} text, it is UTF-16; to convert it: "
-            "iconv -f UTF-16 -t UTF-8"
-        )
+    _check_mark(path, content, encodings[0])
     text = _decoded(path, content, encodings)
     if not text:
         raise ValueError(f"{path} is empty")
-    if "\0" in text:
-        raise ValueError(
-            f"{path} is not text, or UTF-16 without its mark: it holds a NUL in line "
-            f"{_line_of(content, content.index(0))}"
-        )
+    _check_nul(path, content, 1)
     return text
+
+
+def read_text_pieces(path: Path, size: int = PIECE) -> Iterator[str]:
+    """The same characters in UTF-8, in pieces of at most `size` bytes, which are 3 or more.
+
+    Raises ValueError as `read_text` does.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read, line, empty = 0, 1, True
+    for content in chain(read_pieces(path, size), [b""]):
+        if not read:
+            _check_mark(path, content, "utf-8")
+            read = len(codecs.BOM_UTF8) * content.startswith(codecs.BOM_UTF8)
+            content = content[read:]
+        held = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(content, final=not content)
+        except UnicodeDecodeError as error:
+            place = error.start - held
+            line += content.count(b"\n", 0, max(0, place))
+            byte = error.object[error.start]
+            raise _not_text(path, ("utf-8",), byte, line, read + place) from None
+        _check_nul(path, content, line)
+        read += len(content)
+        line += content.count(b"\n")
+        empty = empty and not text
+        yield text
+    if empty:
+        raise ValueError(f"{path} is empty")
 
 
 def read_lines(path: Path, encodings: Sequence[str] = ("utf-8",)) -> list[str]:
@@ -81,6 +104,23 @@ def read_rows(path: Path, most: int = 0) -> list[Row]:
     return rows
 
 
+def _check_mark(path: Path, beginning: bytes, encoding: str) -> None:
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(
+            f"{path} is not {encoding.upper()} text, it is UTF-16; to convert it: "
+            "iconv -f UTF-16 -t UTF-8"
+        )
+
+
+def _check_nul(path: Path, content: bytes, line: int) -> None:
+    """Of a file's bytes from the beginning of `line` on, or from within it."""
+    if (place := content.find(0)) >= 0:
+        line += content.count(b"\n", 0, place)
+        raise ValueError(
+            f"{path} is not text, or UTF-16 without its mark: it holds a NUL in line {line}"
+        )
+
+
 def _decoded(path: Path, content: bytes, encodings: Sequence[str]) -> str:
     wrong = 0
     for encoding in encodings:
@@ -88,15 +128,18 @@ def _decoded(path: Path, content: bytes, encodings: Sequence[str]) -> str:
             return content.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             wrong = error.start
-    raise ValueError(
-        f"{path} is not {' or '.join(encodings).upper()} text: byte "
-        f"0x{content[wrong]:02x} in line {_line_of(content, wrong)}; to convert it, from "
-        "latin-1 for example: iconv -f LATIN1 -t UTF-8"
+    line = content.count(b"\n", 0, wrong) + 1
+    raise _not_text(path, encodings, content[wrong], line, wrong)
+
+
+def _not_text(
+    path: Path, encodings: Sequence[str], byte: int, line: int, place: int
+) -> ValueError:
+    return ValueError(
+        f"{path} is not {' or '.join(encodings).upper()} text: byte 0x{byte:02x} in line "
+        f"{line}, {place} bytes from the beginning; to convert it, from latin-1 for "
+        "example: iconv -f LATIN1 -t UTF-8"
     )
-
-
-def _line_of(content: bytes, place: int) -> int:
-    return content.count(b"\n", 0, place) + 1
 
 
 def _unquoted(field: str) -> str:

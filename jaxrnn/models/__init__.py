@@ -23,6 +23,7 @@ from jaxrnn.models.pooling import (
 )
 from jaxrnn.models.pure import Pure as Pure
 from jaxrnn.models.sampling import Sampling as Sampling, sample as sample
+from jaxrnn.models.saved import load_language_model as load_language_model
 from jaxrnn.models.search import beam_search as beam_search, greedy as greedy
 from jaxrnn.models.sequence_model import SequenceModel as SequenceModel
 from jaxrnn.models.transformer import Transformer as Transformer

@@ -32,7 +32,7 @@ class _CausalLayers(nnx.Module):
 
     def attend(self, xs: Array, key: Array | None) -> Array:
         """xs `[T, ..., width]`, without their positions, to as many."""
-        length, keys = len(xs), [None] * len(self.layers)
+        length, keys = xs.shape[0], [None] * len(self.layers)
         if key is not None:
             keys = list(jax.random.split(key, len(self.layers)))
         # Flax's attention wants time just before the features.

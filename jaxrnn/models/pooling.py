@@ -53,7 +53,7 @@ class LastPooling(nnx.Module):
 
     def __call__(self, ys: Array, mask: Array) -> Array:
         first = jnp.argmax(mask, axis=0)
-        last = len(mask) - 1 - jnp.argmax(mask[::-1], axis=0)
+        last = mask.shape[0] - 1 - jnp.argmax(mask[::-1], axis=0)
         ends = [_at(ys[..., : self.ahead], last), _at(ys[..., self.ahead :], first)]
         pooled = jnp.concatenate(ends, axis=-1)
         return jnp.where(jnp.any(mask, axis=0)[..., None], pooled, 0)

@@ -105,8 +105,10 @@ class Transformer(nnx.Module):
     ) -> Array:
         """The logits `[T, B, V]` of the word after each of `tokens` `[T, B]`."""
         keys = _split(key, len(self.decoder) + 1)
-        xs = self._enter(self.target_embedding, tokens.T, jnp.arange(len(tokens)), keys[0])
-        causal = jnp.tril(jnp.ones((len(tokens), len(tokens)), bool))
+        xs = self._enter(
+            self.target_embedding, tokens.T, jnp.arange(tokens.shape[0]), keys[0]
+        )
+        causal = jnp.tril(jnp.ones((tokens.shape[0], tokens.shape[0]), bool))
         for layer, memory, layer_key in zip(
             self.decoder, encoded.memory, keys[1:], strict=True
         ):

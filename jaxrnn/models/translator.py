@@ -141,7 +141,7 @@ class Translator(nnx.Module):
         into the loop over time, where noise that differs from step to step, such as
         Zoneout's, raises its ValueError. None forces all of them, outside of any loop.
         """
-        noisy = self.decoder.noisy(noise_key(key), len(tokens), tokens.shape[1:])
+        noisy = self.decoder.noisy(noise_key(key), tokens.shape[0], tokens.shape[1:])
         params = self.reading(encoded, noisy)
         if forced is not None:
             return self._decode_sampled(params, encoded.carry, tokens, forced, key)
