@@ -37,6 +37,7 @@ ROOMS = [
     "training",
     "training.run",
     "training.verify",
+    "loading",
 ]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

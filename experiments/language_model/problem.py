@@ -26,6 +26,8 @@ from jaxrnn.training.processes import is_first
 class NextToken(Problem):
     """The mean nats a token of a text read in lanes, the carry kept from batch to batch."""
 
+    opened_by = "experiments.language_model.run:Trained"
+
     def __init__(
         self, config: Config, tokenizer: Tokenizer, splits: dict[str, bytes]
     ) -> None:

@@ -1,23 +1,74 @@
 """A language model's run folder, opened again: by `train`, `evaluate` and `sample`."""
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
 
 from experiments.language_model.config import Config
 from experiments.language_model.problem import make_model
+from experiments.language_model.prompt import read_prompt, write
 from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest
 from jaxrnn.data.tokenizer import Tokenizer
-from jaxrnn.models import LanguageModel
+from jaxrnn.models import LanguageModel, Sampling
 from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 
-def load(path: Path) -> tuple[LanguageModel, Tokenizer, Config]:
-    """The best model of a run; raises ValueError if there is none."""
+@dataclass(frozen=True, repr=False, eq=False)
+class Trained(Opened):
+    """A trained language model and all that is needed to ask it."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    config: Config
+
+    @classmethod
+    def load(cls, path: Path, step: Step = "best") -> "Trained":
+        return cls(*load(path, step))
+
+    def __call__(
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """The prompt, and `length` tokens that the model goes on with.
+
+        The other options are those of `jaxrnn.models.Sampling`. Raises ValueError for a
+        prompt without a token.
+        """
+        sampling = Sampling(temperature, top_k, top_p)
+        (text,) = write(self.model, self.tokenizer, prompt, length, sampling, seed=seed)
+        return text
+
+    def nats(self, text: str) -> np.ndarray:
+        """`[T - 1]` of each token of a text but the first, given those before it.
+
+        Raises ValueError for a text without a token.
+        """
+        tokens = jnp.asarray(read_prompt(self.tokenizer, text), jnp.int32)
+        _, logits = self.model(tokens[:-1])
+        return np.asarray(
+            optax.softmax_cross_entropy_with_integer_labels(logits, tokens[1:])
+        )
+
+
+def load(path: Path, step: Step = "best") -> tuple[LanguageModel, Tokenizer, Config]:
+    """The model of a run, the best one unless told; raises ValueError if there is none."""
     config = read_options(path, Config)
     tokenizer = Tokenizer.load(RunDirectory(path).tokenizer)
     model = make_model(config, tokenizer.size)
-    return model(best_params(path, config, model.like)), tokenizer, config
+    params = best_params(path, config, model.like, step)
+    return model(params), tokenizer, config
 
 
 def read_text(path: Path, config: Config) -> dict[str, bytes]:

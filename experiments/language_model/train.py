@@ -14,9 +14,8 @@ import tyro
 
 from experiments.language_model.config import PRESETS, Config
 from experiments.language_model.problem import make_problem
-from experiments.language_model.prompt import say_unseen
+from experiments.language_model.prompt import say_unseen, write
 from experiments.language_model.run import load
-from experiments.language_model.sample import write
 from jaxrnn.models import Sampling
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run import command, terminal

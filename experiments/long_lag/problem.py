@@ -37,6 +37,8 @@ class LongLag(Problem):
     learned from. The carry counts the updates so far.
     """
 
+    opened_by = "experiments.long_lag.run:Trained"
+
     def __init__(self, config: Config) -> None:
         config.check()
         self.config = config

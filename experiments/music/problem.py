@@ -39,6 +39,7 @@ class Music(Problem):
     """
 
     unit = "nats/frame"
+    opened_by = "experiments.music.run:Trained"
 
     def __init__(self, config: Config, splits: dict[str, Pieces]) -> None:
         self.config, self.splits = config, splits

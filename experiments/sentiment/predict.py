@@ -26,8 +26,6 @@ class Options:
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
-        if not options.texts:
-            raise ValueError("which text? none was given")
         trained = Trained.load(options.run_dir)
         texts = [as_text(text) for text in options.texts]
         for text, shares in zip(texts, trained.probabilities(texts), strict=True):

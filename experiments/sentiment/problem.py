@@ -58,6 +58,7 @@ class Sentiment(Problem):
 
     unit = "nats/sentence"
     decides = "error"
+    opened_by = "experiments.sentiment.run:Trained"
 
     def __init__(self, config: Config, tokenizer: Tokenizer, corpus: Corpus) -> None:
         self.l2 = config.l2

@@ -18,11 +18,12 @@ from jaxrnn.data.files import read_json
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import Classifier
 from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, read_options
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False, eq=False)
+class Trained(Opened):
     """A trained classifier and all that is needed to ask it."""
 
     model: Classifier
@@ -31,18 +32,26 @@ class Trained:
     longest: int
 
     @classmethod
-    def load(cls, path: Path) -> "Trained":
-        """The best model of a run; raises ValueError if there is none."""
+    def load(cls, path: Path, step: Step = "best") -> "Trained":
         config = read_options(path, Config)
         run = RunDirectory(path)
         tokenizer = Tokenizer.load(run.tokenizer)
         labels = read_json(run.path / "labels.json")
         model = make_model(config, tokenizer, len(labels))
-        best = model(best_params(path, config, model.like))
-        return cls(best, tokenizer, tuple(labels), config.longest)
+        params = best_params(path, config, model.like, step)
+        return cls(model(params), tokenizer, tuple(labels), config.longest)
+
+    def __call__(self, *texts: str) -> list[str]:
+        """The likeliest class of each text.
+
+        Raises ValueError for no text, and for one without a word.
+        """
+        return [self.labels[shares.argmax()] for shares in self.probabilities(texts)]
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """`[N, classes]` of raw texts; raises ValueError for one without a word."""
+        """`[N, classes]` of raw texts; raises ValueError for none or one without a word."""
+        if not texts:
+            raise ValueError("which text? none was given")
         tokens = []
         for text in texts:
             tokens.append(encode(self.tokenizer, normal_form(text), self.longest))

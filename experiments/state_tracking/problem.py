@@ -29,6 +29,7 @@ class StateTracking(Problem):
 
     unit = "nats/answer"
     decides = "error"
+    opened_by = "experiments.state_tracking.run:Trained"
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -119,6 +119,8 @@ class Translation(Problem):
     """The mean nats a token of the target, given the true words before it or, while it
     learns, some of its own."""
 
+    opened_by = "experiments.translation.run:Trained"
+
     def __init__(
         self, config: Config, languages: Languages, pairs: Mapping[str, Pairs]
     ) -> None:

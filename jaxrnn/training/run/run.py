@@ -180,10 +180,12 @@ class Run:
         self.description = (
             asdict(options) | self.trainer.fingerprint | dict(self.problem.fingerprint)
         )
+        if self.problem.opened_by is not None:
+            self.description["opened_by"] = self.problem.opened_by
         self.changes = self.directory.compare(
             self.description,
             options.resume,
-            free=options.free,
+            free=options.free | {"opened_by"},
             before=options.before,
             misfit=lambda: misfit(
                 self.directory.path / "checkpoints", self.trainer.like, self.trainer.upgrade
