@@ -12,8 +12,9 @@ class Config(Options):
     """A recurrent language model, its text and its training."""
 
     data: Path | None = None
-    """A text file, or a folder with train, valid and test files (.xz and .gz too);
-    without it, the source code of Python's own standard library. A relative path is
+    """A text file, a folder with train, valid and test files (.xz and .gz too), or any
+    others: all files of a folder, or of a pattern in quotes such as 'books/*.txt', are one
+    text; without it, the source code of Python's own standard library. A relative path is
     looked for from here, then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/language_model")
     """Where the run is kept; the same folder again goes on where it stopped."""
@@ -23,7 +24,7 @@ class Config(Options):
 
     tokens: Literal["character", "byte", "word"] = "character"
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Shares of a single text file for training, validation and test, in its order."""
+    """Shares of a text that is not split by files, for training, validation and test, in its order."""
     sequence_length: int = 64
     """Steps of truncated backpropagation through time."""
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from jaxrnn.data.files import locate, read_bytes
+from jaxrnn.data.files import files_of, locate_all, read_bytes
 from jaxrnn.data.text_files import read_text
 
 SPLITS = ("train", "valid", "test")
@@ -14,18 +14,22 @@ def read_splits(
 ) -> dict[str, bytes]:
     """The text of each split in UTF-8; `test` is missing where there is none.
 
-    A file is cut by `shares` in its order; a folder has one file a split, known by its
-    name, or one file. Where `tokens` is "byte", any bytes will do. Raises ValueError if
-    there is no such text.
+    A file is cut by `shares` in its order. A folder has one file a split, known by its
+    name; else all files in it and below, in the order of their paths, are one text, and so
+    are those that a pattern such as "books/*.txt" fits. Where `tokens` is "byte", any bytes
+    will do. Raises ValueError if there is no such text.
     """
-    data = locate(data)
-    if data.is_dir():
-        files = sorted(path for path in data.iterdir() if path.is_file())
-        files = [path for path in files if not path.name.startswith(".")]
-        if len(files) != 1 or any(_is_for(name, files[0]) for name in SPLITS):
-            return _folder(data, files, tokens)
-        data = files[0]
-    return _cut(data, _content(data, tokens), shares)
+    files = locate_all(data)
+    if len(files) == 1 and files[0].is_dir():
+        (folder,) = files
+        here = [path for path in files_of(folder) if path.parent == folder]
+        if any(_is_for(name, path) for name in SPLITS for path in here):
+            return _folder(folder, here, tokens)
+    whole = [path for part in files for path in files_of(part)]
+    if not whole:
+        raise ValueError(f"{files[0]} has no file in it")
+    contents = [_content(path, tokens) for path in whole]
+    return _cut(whole[0] if len(whole) == 1 else data, b"\n".join(contents), shares)
 
 
 def _content(path: Path, tokens: str) -> bytes:
