@@ -21,6 +21,7 @@ from jaxrnn.models.cells import make_layers
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.run.origin import tokenizer_of
 
 
 class NextToken(Problem):
@@ -85,7 +86,7 @@ class NextToken(Problem):
 def make_problem(config: Config) -> NextToken:
     """Learning to predict the text; raises ValueError if something is off."""
     splits = read_splits(config.data, config.split, config.tokens)
-    tokenizer = Tokenizer.of(config.tokens, splits["train"])
+    tokenizer = tokenizer_of(config, config.tokens, splits["train"])
     check_sample(config, tokenizer)
     for name, text in splits.items():
         if (unseen := tokenizer.about_unseen(text)) and is_first():

@@ -71,10 +71,11 @@ class Trials(Trainer):
 
         return super().upgrade({moved(path): leaf for path, leaf in leaves.items()})
 
-    def _create(self, key: Array) -> TrainState:
+    def _create(self, key: Array, params: Any = None) -> TrainState:
         trials = self.problem.rows
         keys = jax.random.split(jax.random.fold_in(key, START), trials)
-        weights, _ = jax.vmap(self.problem.init)(keys)
+        drawn, _ = jax.vmap(self.problem.init)(keys)
+        weights = drawn if params is None else params
         criterion = self.problem.criterion
         standing = Standing(
             needed=jnp.full(trials, -1, jnp.int32),

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,23 @@ class Corpus(NamedTuple):
             for name, examples in self.splits.items()
         }
         return digest(lines | {"labels": "\n".join(self.labels).encode()})
+
+    def labelled_as(self, labels: Sequence[str]) -> "Corpus":
+        """With the numbers of `labels`, as another run has them.
+
+        Raises ValueError if these lack a label of the corpus.
+        """
+        if unknown := sorted(set(self.labels) - set(labels)):
+            raise ValueError(
+                f"the labels {', '.join(map(repr, unknown))} are none of those that were "
+                f"learned: {', '.join(map(repr, labels))}"
+            )
+        numbers = [labels.index(label) for label in self.labels]
+        splits = {
+            name: [Example(text, numbers[label]) for text, label in examples]
+            for name, examples in self.splits.items()
+        }
+        return Corpus(tuple(labels), splits)
 
 
 POLARITY = ("negative", "positive")

@@ -16,12 +16,13 @@ from experiments.sentiment.data import CORPORA, Corpus, Example
 from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
-from jaxrnn.data.files import text_digest
+from jaxrnn.data.files import read_json, text_digest
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling, Pure
 from jaxrnn.models.cells import make_layers
 from jaxrnn.training.mesh import check_rows, make_mesh
 from jaxrnn.training.problem import Problem, Sum
+from jaxrnn.training.run.origin import tokenizer_of, vocabulary_of
 
 
 class Batch(NamedTuple):
@@ -120,8 +121,10 @@ def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
     check_rows(config.batch_size, make_mesh())  # before much is read
     corpus = CORPORA[config.corpus](config.data)
-    learned = " ".join(text for text, _ in corpus.splits["train"])
-    tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)
+    if (begun := vocabulary_of(config)) is not None:
+        corpus = corpus.labelled_as(read_json(begun.path / "labels.json"))
+    learned = " ".join(text for text, _ in corpus.splits["train"]).encode()
+    tokenizer = tokenizer_of(config, config.tokens, learned, config.at_least)
     return Sentiment(config, tokenizer, corpus)
 
 

@@ -34,6 +34,7 @@ from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.mesh import check_rows, make_mesh
 from jaxrnn.training.problem import Problem, Sum
+from jaxrnn.training.run.origin import vocabulary_of
 
 Model = Translator | Transformer
 
@@ -181,8 +182,23 @@ def make_problem(config: Config) -> Translation:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
     check_rows(config.batch_size, make_mesh())
     pairs = read_pairs(config.corpus, config.data)
-    languages = Languages.of(config, pairs["train"])
+    languages = make_languages(config, pairs["train"])
     return Translation(config, languages, pairs)
+
+
+def make_languages(config: Config, learned: Pairs) -> Languages:
+    """Those that a run takes along, else those of the pairs that it learns from."""
+    begun = vocabulary_of(config)
+    if begun is None:
+        return Languages.of(config, learned)
+    languages = Languages.load(begun.tokenizer)
+    tokens = "bpe" if languages.target.merges else "word"
+    if tokens != config.tokens:
+        raise ValueError(
+            f"{config.init_from} has the tokens {tokens!r}: cannot begin with it and "
+            f"--tokens {config.tokens}"
+        )
+    return languages
 
 
 def make_model(config: Config, languages: Languages) -> Pure[Model]:

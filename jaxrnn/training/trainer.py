@@ -84,13 +84,14 @@ class Trainer:
         if DATA in tuple(self.problem.batch_spec(np.arange(rows))):
             check_rows(rows // self.accumulate, self.mesh)
 
-    def init(self, seed: int) -> TrainState:
-        """The state before the first step, made where it lies on the mesh."""
+    def init(self, seed: int, params: Any = None) -> TrainState:
+        """The state before the first step, made where it lies on the mesh; with `params`
+        in place of those that the problem draws, where some are given."""
         create = jax.jit(
-            lambda: self._create(jax.random.key(seed)),
+            lambda params: self._create(jax.random.key(seed), params),
             out_shardings=placements(self.like),
         )
-        return create()
+        return create(params)
 
     @cached_property
     def like(self) -> TrainState:
@@ -221,8 +222,9 @@ class Trainer:
         whole = shardings(params, everywhere, self.mesh)
         return jax.lax.with_sharding_constraint(params, whole)
 
-    def _create(self, key: Array) -> TrainState:
-        params, carry = self.problem.init(key)
+    def _create(self, key: Array, params: Any = None) -> TrainState:
+        drawn, carry = self.problem.init(key)
+        params = drawn if params is None else params
         return self._begin(key, params, self.transform.init(params), carry)
 
     def _begin(self, key: Array, params: Any, opt_state: Any, carry: Any) -> TrainState:

@@ -33,6 +33,9 @@ class Options:
     data: Path | None = None
     """A file or a folder. A relative path is looked for from here, then in the folder
     that JAXRNN_DATA names."""
+    init_from: Path | None = None
+    """The folder of a run of the same sizes: begin with its best parameters, and with its
+    vocabulary where there is one, to train them on (fine-tuning)."""
     resume: Literal["auto", "never", "must"] = "auto"
     """What to do with a run that is already in the folder."""
     allow_change: tuple[str, ...] = ()
@@ -99,7 +102,7 @@ class Options:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = as_plain(getattr(self, field.name))
-            if field.name in ("run_dir", "data") and value is not None:
+            if field.name in ("run_dir", "data", "init_from") and value is not None:
                 value = Path(value)
             elif field.type in (float, float | None) and isinstance(value, int):
                 value = float(value)
@@ -109,6 +112,7 @@ class Options:
     def before(self) -> dict[str, Any]:
         """What runs of versions that lacked an option were trained with."""
         before = {
+            "init_from": None,
             "eval_batches": None,
             "weight_decay_of": "all",
             "accumulate": 1,

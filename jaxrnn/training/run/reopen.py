@@ -42,6 +42,11 @@ def check_data(path: Path, sha256: str) -> None:
 
 
 def best_params(path: Path, options: Options, like: Any, step: Step = "best") -> Any:
+    """The parameters to use of the run at `path`, as `read_params` finds them."""
+    return read_params(path, options, like, step).state
+
+
+def read_params(path: Path, options: Options, like: Any, step: Step = "best") -> Restored:
     """The parameters to use of the run at `path`, of the shapes of `like`: of its best
     state, or the newest one before its first evaluation or where `step` is "latest";
     averages if it kept some.
@@ -56,7 +61,8 @@ def best_params(path: Path, options: Options, like: Any, step: Step = "best") ->
     if step == "best":
         restored = store.restore_best({name: like}, part=True)
     restored = restored or store.restore({name: like}, part=True)
-    return existing(restored, path).state[name]
+    found = existing(restored, path)
+    return found._replace(state=found.state[name])
 
 
 def newest_state(path: Path, trainer: Trainer) -> TrainState:
