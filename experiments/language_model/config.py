@@ -24,7 +24,8 @@ class Config(Options):
 
     tokens: Literal["character", "byte", "word"] = "character"
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Shares of a text that is not split by files, for training, validation and test, in its order."""
+    """Shares of a text that no files split, for training, validation and test, in its
+    order."""
     sequence_length: int = 64
     """Steps of truncated backpropagation through time."""
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.sentiment.config import Config
 from experiments.sentiment.trees import Phrase, phrases
 from experiments.sentiment.words import normal_form
 from jaxrnn.data.files import digest, locate
+from jaxrnn.data.tables import read_named
 from jaxrnn.data.text_files import read_lines, read_rows
 
 
@@ -109,12 +111,20 @@ def mr(data: Path | None) -> Corpus:
     return Corpus(POLARITY, split_by_hash(examples, str(files[0].parent)))
 
 
-def table(data: Path | None) -> Corpus:
-    """A file of lines `label TAB text` in any language, divided by `split_by_hash`."""
+def table(
+    data: Path | None, text_column: str | None = None, label_column: str | None = None
+) -> Corpus:
+    """A file of lines `label TAB text` in any language, or one with headings, such as .csv,
+    that has the columns "text" and "label" or those named; divided by `split_by_hash`."""
     if data is None:
-        raise ValueError("the corpus 'table' needs --data: a file of lines label TAB text")
+        raise ValueError(
+            "the corpus 'table' needs --data: a file of lines label TAB text, or of .csv"
+        )
     path = locate(data)
-    rows = _labelled(path)
+    if ".csv" in path.suffixes or text_column or label_column:
+        rows = _named(path, text_column or "text", label_column or "label")
+    else:
+        rows = _labelled(path)
     labels = tuple(sorted({label for label, _, _ in rows}))
     if len(labels) < 2:
         raise ValueError(f"{path} needs two labels or more, it has {list(labels)}")
@@ -146,6 +156,18 @@ def _labelled(path: Path) -> list[tuple[str, str, int]]:
     return rows
 
 
+def _named(path: Path, text: str, label: str) -> list[tuple[str, str, int]]:
+    """The same of the columns with these headings."""
+    rows = []
+    for number, columns in read_named(path, (label, text)):
+        name, words = columns[0].strip(), normal_form(columns[1])
+        if not name or not words:
+            empty = label if not name else text
+            raise ValueError(f"line {number} of {path} has nothing in its column {empty!r}")
+        rows.append((name, words, number))
+    return rows
+
+
 def toy(data: Path | None) -> Corpus:
     """Sentences made here, whose label is that of the clause they end with."""
     draw = random.Random(0)
@@ -170,6 +192,18 @@ CORPORA: dict[str, Callable[[Path | None], Corpus]] = {
     "table": table,
     "toy": toy,
 }
+
+
+def read_corpus(config: Config) -> Corpus:
+    """The corpus of a run; raises ValueError if it is not there."""
+    columns = config.text_column, config.label_column
+    if config.corpus == "table":
+        return table(config.data, *columns)
+    if any(columns):
+        raise ValueError(
+            f"text_column and label_column are of the corpus 'table', not {config.corpus!r}"
+        )
+    return CORPORA[config.corpus](config.data)
 
 
 def split_by_hash(

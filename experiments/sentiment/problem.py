@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from experiments.sentiment.config import Config
-from experiments.sentiment.data import CORPORA, Corpus, Example
+from experiments.sentiment.data import Corpus, Example, read_corpus
 from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
@@ -120,7 +120,7 @@ class Sentiment(Problem):
 def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
     check_rows(config.batch_size, make_mesh())  # before much is read
-    corpus = CORPORA[config.corpus](config.data)
+    corpus = read_corpus(config)
     if (begun := vocabulary_of(config)) is not None:
         corpus = corpus.labelled_as(read_json(begun.path / "labels.json"))
     learned = " ".join(text for text, _ in corpus.splits["train"]).encode()

@@ -13,7 +13,7 @@ from jax import Array
 from experiments.sentiment.config import Config
 from experiments.sentiment.problem import encode, make_model
 from experiments.sentiment.words import normal_form
-from jaxrnn.data.buckets import Rows, pad
+from jaxrnn.data.buckets import Rows, edges_for, pad
 from jaxrnn.data.files import read_json
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import Classifier
@@ -57,10 +57,15 @@ class Trained(Opened):
             tokens.append(encode(self.tokenizer, normal_form(text), self.longest))
             if not len(tokens[-1]):
                 raise ValueError(f"a text needs at least one word, got {text!r}")
-        longest = max(map(len, tokens))
+        longest = self.padded(max(map(len, tokens)))
         xs, mask = pad(tokens, Rows(np.arange(len(tokens)), longest))
         logits = _logits(self.model, jnp.asarray(xs), jnp.asarray(mask))
         return np.asarray(jax.nn.softmax(logits))
+
+    def padded(self, length: int) -> int:
+        """One of few lengths, so that not every text compiles a program of its own."""
+        edges = edges_for(np.array([self.longest]), growth=1.6)
+        return next(edge for edge in edges if edge >= length)
 
     def telling_unit(self, text: str) -> tuple[list[str], np.ndarray]:
         """The tokens of a raw text, and at each the output `[T]` of the unit that speaks

@@ -2,6 +2,7 @@
 
     python -m experiments.sentiment.train sst2 --data sst/
     python -m experiments.sentiment.train table --data reviews.tsv --tokens byte
+    python -m experiments.sentiment.train table --data reviews.csv --text-column review
     python -m experiments.sentiment.train tiny
 
 Interrupt it at any time; the same command goes on where it stopped and ends with the

@@ -181,7 +181,7 @@ def make_problem(config: Config) -> Translation:
     if config.model == "transformer" and not begun == ended == 1:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
     check_rows(config.batch_size, make_mesh())
-    pairs = read_pairs(config.corpus, config.data)
+    pairs = read_pairs(config.corpus, config.data, config.backwards)
     languages = make_languages(config, pairs["train"])
     return Translation(config, languages, pairs)
 

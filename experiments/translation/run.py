@@ -1,12 +1,15 @@
 """A translator's run folder, opened again: by `evaluate` and `translate`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from experiments.translation.config import Config
 from experiments.translation.pairs import Pairs, read_pairs
 from experiments.translation.problem import Languages, Model, data_digest, make_model
-from experiments.translation.translation import translate
+from experiments.translation.translation import Look, look, translate
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
@@ -36,9 +39,17 @@ class Trained(Opened):
         for sentence in sentences:
             if not sentence.strip():
                 raise ValueError(f"a sentence needs at least one word, got {sentence!r}")
-        length = self.config.longest
-        tokens = translate(self.model, self.tokenizer, sentences, beam=beam, length=length)
+        tokens = self._write(sentences, beam)
         return [self.tokenizer.target.decode(written) for written in tokens]
+
+    def look(self, sentence: str, *, beam: int = 5) -> Look:
+        """Where the model looks as it writes the translation of a sentence."""
+        (written,) = self._write([sentence], beam)
+        return look(self.model, self.tokenizer, sentence, written)
+
+    def _write(self, sentences: Sequence[str], beam: int) -> list[np.ndarray]:
+        length = self.config.longest
+        return translate(self.model, self.tokenizer, sentences, beam=beam, length=length)
 
 
 def load(path: Path, step: Step = "best") -> tuple[Model, Languages, Config]:
@@ -52,6 +63,6 @@ def load(path: Path, step: Step = "best") -> tuple[Model, Languages, Config]:
 
 def read_test(path: Path, config: Config) -> Pairs:
     """The run's test pairs; raises ValueError if the data are not those of the run."""
-    pairs = read_pairs(config.corpus, config.data)
+    pairs = read_pairs(config.corpus, config.data, config.backwards)
     check_data(path, data_digest(pairs))
     return pairs["test"]

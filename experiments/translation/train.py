@@ -2,7 +2,7 @@
 
     python -m experiments.translation.train de-en --data multi30k/raw
     python -m experiments.translation.train en-es --data spa.txt
-    python -m experiments.translation.train en-es --data deu.txt --attention multiplicative
+    python -m experiments.translation.train pairs --data deu.txt --attention multiplicative
 
 Interrupt it at any time; the same command goes on where it stopped and ends with the
 same bits.

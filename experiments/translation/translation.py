@@ -1,6 +1,7 @@
 """Translating sentences with a trained model."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jaxrnn.models.translator import Translator
 Write = Callable[[Any, Any, Any], Array]
 
 
+@lru_cache(maxsize=8)  # a program is compiled once, however often it is asked
 def make_write(graph: nnx.GraphDef, beam: int, length: int) -> Write:
     """The jitted search: greedy for a `beam` of 1."""
 
@@ -59,7 +61,9 @@ def translate(
     write = make_write(graph, beam, length)
     source = [languages.source.encode(sentence) for sentence in sentences]
     lengths = np.array([len(tokens) for tokens in source])
-    buckets = Buckets(lengths, min(batch_size, len(source)), edges_for(lengths, 1.5))
+    # The same edges for all that is not unusually long, so that they share programs.
+    edges = edges_for(np.maximum(lengths, length), 1.5)
+    buckets = Buckets(lengths, min(batch_size, len(source)), edges)
     written = [np.array([], np.int32)] * len(source)
     for rows in buckets.in_order():
         tokens = np.asarray(write(params, *pad(source, rows)))

@@ -19,17 +19,21 @@ def read_splits(
     are those that a pattern such as "books/*.txt" fits. Where `tokens` is "byte", any bytes
     will do. Raises ValueError if there is no such text.
     """
-    files = locate_all(data)
-    if len(files) == 1 and files[0].is_dir():
-        (folder,) = files
+    found = locate_all(data)
+    if len(found) == 1 and found[0].is_dir():
+        (folder,) = found
         here = [path for path in files_of(folder) if path.parent == folder]
         if any(_is_for(name, path) for name in SPLITS for path in here):
             return _folder(folder, here, tokens)
-    whole = [path for part in files for path in files_of(part)]
-    if not whole:
-        raise ValueError(f"{files[0]} has no file in it")
-    contents = [_content(path, tokens) for path in whole]
-    return _cut(whole[0] if len(whole) == 1 else data, b"\n".join(contents), shares)
+    return _cut(data, read_whole(data, tokens), shares)
+
+
+def read_whole(data: Path, tokens: str = "character") -> bytes:
+    """All of a file, a folder or a pattern as one text, as `read_splits` reads it."""
+    files = [path for found in locate_all(data) for path in files_of(found)]
+    if not files:
+        raise ValueError(f"{data} has no file in it")
+    return b"\n".join(_content(path, tokens) for path in files)
 
 
 def _content(path: Path, tokens: str) -> bytes:
