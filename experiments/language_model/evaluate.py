@@ -14,12 +14,13 @@ from typing import Annotated
 import tyro
 from flax import nnx
 
-from experiments.language_model.problem import NextToken
-from experiments.language_model.run import load, read_text
 from jaxrnn.data.splits import read_whole
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.progress import figures_shown
+
+from .problem import NextToken
+from .run import load, read_text
 
 
 @dataclass(frozen=True)

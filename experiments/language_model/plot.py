@@ -17,13 +17,14 @@ import optax
 import tyro
 from jax import Array
 
-from experiments.language_model.run import load, read_text
 from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .run import load, read_text
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.language_model.config import Config
-from experiments.language_model.prompt import read_prompt
-from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest, text_digest
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
 from jaxrnn.data.tokenizer import Tokenizer
@@ -22,6 +19,10 @@ from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run.origin import tokenizer_of
+
+from .config import Config
+from .prompt import read_prompt
+from .text import read_splits
 
 
 class NextToken(Problem):

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.language_model.config import Config
-from experiments.language_model.problem import make_model
-from experiments.language_model.prompt import read_prompt, write
-from experiments.language_model.text import read_splits
 from jaxrnn.data.files import digest
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import LanguageModel, Sampling
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
+
+from .config import Config
+from .problem import make_model
+from .prompt import read_prompt, write
+from .text import read_splits
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import tyro
 
-from experiments.language_model.prompt import say_unseen, write
-from experiments.language_model.run import load
 from jaxrnn.models import Sampling
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .prompt import say_unseen, write
+from .run import load
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.long_lag.config import Config
-from experiments.long_lag.problem import Model
-from experiments.long_lag.tasks import Task
-from experiments.long_lag.trials import make_trials
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import existing, read_options
 from jaxrnn.training.store.checkpoint import CheckpointStore
+
+from .config import Config
+from .problem import Model
+from .tasks import Task
+from .trials import make_trials
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.music.config import Config
-from experiments.music.pieces import Pieces
-from experiments.music.problem import make_model
-from experiments.music.selection import make_selection
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
+
+from .config import Config
+from .pieces import Pieces
+from .problem import make_model
+from .selection import make_selection
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.sentiment.config import Config
-from experiments.sentiment.trees import Phrase, phrases
-from experiments.sentiment.words import normal_form
 from jaxrnn.data.files import digest, locate
 from jaxrnn.data.tables import read_named
 from jaxrnn.data.text_files import read_lines, read_rows
+
+from .config import Config
+from .trees import Phrase, phrases
+from .words import normal_form
 
 
 class Example(NamedTuple):

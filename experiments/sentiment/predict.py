@@ -13,10 +13,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.sentiment.run import Trained
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.terminal import as_text
+
+from .run import Trained
 
 
 @dataclass(frozen=True)

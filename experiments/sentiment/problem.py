@@ -11,8 +11,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.sentiment.config import Config
-from experiments.sentiment.data import Corpus, Example, read_corpus
 from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
@@ -23,6 +21,9 @@ from jaxrnn.models.cells import make_layers
 from jaxrnn.training.mesh import check_rows, make_mesh
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.run.origin import tokenizer_of, vocabulary_of
+
+from .config import Config
+from .data import Corpus, Example, read_corpus
 
 
 class Batch(NamedTuple):

@@ -10,9 +10,6 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.sentiment.config import Config
-from experiments.sentiment.problem import encode, make_model
-from experiments.sentiment.words import normal_form
 from jaxrnn.data.buckets import Rows, edges_for, pad
 from jaxrnn.data.files import read_json
 from jaxrnn.data.tokenizer import Tokenizer
@@ -20,6 +17,10 @@ from jaxrnn.models import Classifier
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, read_options
+
+from .config import Config
+from .problem import encode, make_model
+from .words import normal_form
 
 
 @dataclass(frozen=True, repr=False, eq=False)

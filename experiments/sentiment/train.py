@@ -11,9 +11,10 @@ same bits.
 
 import tyro
 
-from experiments.sentiment.config import PRESETS
-from experiments.sentiment.problem import make_problem
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .problem import make_problem
 
 
 def main() -> None:

@@ -18,9 +18,10 @@ import tyro
 from flax import linen
 
 import jaxrnn
-from experiments.speed.rivals import compare, show
 from jaxrnn.strategies.choose import Named
 from jaxrnn.training.run import terminal
+
+from .rivals import compare, show
 
 
 @dataclass(frozen=True)

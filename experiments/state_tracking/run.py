@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.state_tracking.config import Config
-from experiments.state_tracking.problem import make_model, make_problem
-from experiments.state_tracking.tasks import TASKS
 from jaxrnn.data.files import read_json
 from jaxrnn.models import CausalTransformer, SequenceModel
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, read_options
+
+from .config import Config
+from .problem import make_model, make_problem
+from .tasks import TASKS
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -13,8 +13,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.translation.config import Config
-from experiments.translation.pairs import Pairs, read_pairs
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.data.batches import Batches
@@ -35,6 +33,9 @@ from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.mesh import check_rows, make_mesh
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.run.origin import vocabulary_of
+
+from .config import Config
+from .pairs import Pairs, read_pairs
 
 Model = Translator | Transformer
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.translation.config import Config
-from experiments.translation.pairs import Pairs, read_pairs
-from experiments.translation.problem import Languages, Model, data_digest, make_model
-from experiments.translation.translation import Look, look, translate
 from jaxrnn.training.run.directory import RunDirectory
 from jaxrnn.training.run.opened import Opened, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
+
+from .config import Config
+from .pairs import Pairs, read_pairs
+from .problem import Languages, Model, data_digest, make_model
+from .translation import Look, look, translate
 
 
 @dataclass(frozen=True, repr=False, eq=False)

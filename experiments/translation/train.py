@@ -12,17 +12,18 @@ import shlex
 
 import tyro
 
-from experiments.translation.config import PRESETS
-from experiments.translation.problem import make_problem
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .problem import make_problem
 
 
 def main() -> None:
     config = tyro.extras.overridable_config_cli(PRESETS, description=__doc__)
     command.train(config, lambda: config.make_trainer(make_problem(config)))
     if is_first():
-        evaluate = command.module_command("experiments.translation.evaluate")
+        evaluate = command.module_command(f"{__package__}.evaluate")
         print(f"evaluate: {shlex.join([*evaluate, str(config.run_dir), '--beam', '5'])}")
         print(f"resume: {command.resume_command(config)}")
 

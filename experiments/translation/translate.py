@@ -12,11 +12,12 @@ from typing import Annotated
 
 import tyro
 
-from experiments.translation.picture import draw
-from experiments.translation.run import Trained
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.terminal import as_text
+
+from .picture import draw
+from .run import Trained
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.translation.problem import Languages, Model, before_each
 from jaxrnn.data.buckets import Buckets, edges_for, pad
 from jaxrnn.data.vocabulary import BEGIN, END
 from jaxrnn.models.sampling import NO_TOKEN
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.translator import Translator
+
+from .problem import Languages, Model, before_each
 
 # (params, source [S, B], mask [S, B]) -> tokens [length, B]
 Write = Callable[[Any, Any, Any], Array]

@@ -87,11 +87,10 @@ class Trainer:
     def init(self, seed: int, params: Any = None) -> TrainState:
         """The state before the first step, made where it lies on the mesh; with `params`
         in place of those that the problem draws, where some are given."""
-        create = jax.jit(
+        return jax.jit(
             lambda params: self._create(jax.random.key(seed), params),
             out_shardings=placements(self.like),
-        )
-        return create(params)
+        )(params)
 
     @cached_property
     def like(self) -> TrainState:

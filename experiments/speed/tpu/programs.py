@@ -11,11 +11,12 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from experiments.language_model.problem import NextToken
-from experiments.long_lag.trials import AT_ONCE, Trials
 from jaxrnn.models import Sampling, sample
 from jaxrnn.training import Trainer
 from jaxrnn.training.mesh import DATA, everywhere, placed_like
+
+from ...language_model.problem import NextToken
+from ...long_lag.trials import AT_ONCE, Trials
 
 PROMPT, WRITTEN = 16, 200
 
