@@ -4,7 +4,7 @@ A cell is a constant and its params are a tree of arrays: eight of them are one 
 leaves have one more axis, and everything that takes one takes eight under `jax.vmap`. The
 task is to tell which of two noisy waves is the faster one, from 48 examples.
 
-As it stands the eight were right in 77.4 % of new cases on average, together in 82.7 %.
+As it stands the eight were right in 76.6 % of new cases on average, together in 83.4 %.
 """
 
 import jax
@@ -43,10 +43,9 @@ adam = optax.adam(1e-2)
 learned = cases(jax.random.key(1), EXAMPLES)
 
 
-def update(state, key):
+def update(state, drawn):
     """Each model learns from a draw of its own, with replacement (bagging)."""
     params, opt_state = state
-    drawn = jax.random.randint(key, (EXAMPLES,), 0, EXAMPLES)
     xs, first = learned[0][:, drawn], learned[1][drawn]
 
     def loss(params):
@@ -57,15 +56,15 @@ def update(state, key):
     return (optax.apply_updates(params, updates), opt_state), None
 
 
-def train(key):
-    """One model, from its key to its params."""
-    params = init(key)
-    keys = jax.random.split(key, UPDATES)
-    (params, _), _ = jax.lax.scan(update, (params, adam.init(params)), keys)
+def train(params, drawn):
+    """A model's params after it learned from the cases numbered `drawn` [UPDATES, EXAMPLES]."""
+    (params, _), _ = jax.lax.scan(update, (params, adam.init(params)), drawn)
     return params
 
 
-params = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(2), MODELS))
+params = jax.vmap(init)(jax.random.split(jax.random.key(2), MODELS))
+drawn = jax.random.randint(jax.random.key(4), (MODELS, UPDATES, EXAMPLES), 0, EXAMPLES)
+params = jax.jit(jax.vmap(train))(params, drawn)
 xs, first = cases(jax.random.key(3), 2000)
 logits = jax.vmap(logit, in_axes=(0, None))(params, xs)  # [MODELS, 2000]
 alone = jnp.mean((logits > 0) == first)
