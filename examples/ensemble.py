@@ -57,7 +57,7 @@ def update(state, drawn):
 
 
 def train(params, drawn):
-    """A model's params after it learned from the cases numbered `drawn` [UPDATES, EXAMPLES]."""
+    """A model's params after it learned from the cases `drawn` [UPDATES, EXAMPLES]."""
     (params, _), _ = jax.lax.scan(update, (params, adam.init(params)), drawn)
     return params
 
