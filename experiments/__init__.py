@@ -1,5 +1,5 @@
-"""What recurrent cores are for, one folder a task, each a command."""
+"""What recurrent cores are for, one folder a task, each a command.
 
-from jaxrnn.extras import require
-
-require("tyro", "experiments")
+In a checkout this package is `experiments`, in an installed jaxrnn it is
+`jaxrnn.experiments`: so its modules import one another by names relative to their own.
+"""

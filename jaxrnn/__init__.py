@@ -120,6 +120,7 @@ from jaxrnn.linear import (
     LinearCarry as LinearCarry,
     LinearCell as LinearCell,
 )
+from jaxrnn.loading import load as load
 from jaxrnn.unroll import (
     explain as explain,
     length_mask as length_mask,

@@ -12,6 +12,7 @@ from jaxrnn import (
     LSTM,
     Bidirectional,
     CoupledLSTM,
+    CoupledPeepholeLSTM,
     Elman,
     MinimalGRU,
     PeepholeLSTM,
@@ -39,8 +40,18 @@ CELLS = [
     Elman(D, H, activation="relu"),
     Elman(D, H, activation="hard_sigmoid"),
 ]
+BOUND = {"gate_activation": "hard_sigmoid", "activation_clip": 0.75}
+WITH_OPTIONS = [
+    LSTM(D, H, **BOUND, candidate_activation="softsign", output_activation="relu"),
+    CoupledLSTM(D, H, **BOUND),
+    PeepholeLSTM(D, H, output_activation="elu", gate_activation="hard_sigmoid"),
+    CoupledPeepholeLSTM(D, H, candidate_activation="relu"),
+    GRU(D, H, **BOUND, candidate_activation="softplus"),
+    ResetBeforeGRU(D, H, **BOUND),
+]
 RECURRENCES = [
     *CELLS,
+    *WITH_OPTIONS,
     Reversed(LSTM(D, H)),
     Reversed(GRU(D, H)),
     Bidirectional(PeepholeLSTM(D, H), PeepholeLSTM(D, H)),
@@ -194,13 +205,17 @@ def test_nodes_that_do_not_follow_one_another_are_not_stacked():
 @pytest.mark.parametrize(
     "node, given, reason",
     [
-        (lstm_node(clip=3.0), weights(), "LSTM clips its gates at 3.0"),
-        (lstm_node(activations=["Relu", "Tanh", "Tanh"]), weights(), "has the activations"),
+        (
+            lstm_node("", "", "", "", "P", clip=3.0),
+            weights(P=(1, 3 * H)),
+            "LSTM clips at 3.0",
+        ),
+        (lstm_node(activations=["Affine", "Tanh", "Tanh"]), weights(), "the activations"),
         (lstm_node(activation_alpha=[0.1]), weights(), "has activation_alpha"),
         (
-            lstm_node(op="RNN", activations=["Softsign"]),
+            lstm_node(op="RNN", activations=["ThresholdedRelu"]),
             weights(1),
-            r"\['Softsign'\], our cell any of Tanh",
+            r"\['ThresholdedRelu'\], our cells 1 of Tanh",
         ),
         (lstm_node(op="GRU"), weights(4), r"must be \[1, 12, 3\]"),
         (lstm_node(hidden_size=9), weights(), "has hidden_size 9, and R has 4 units"),
@@ -212,11 +227,6 @@ def test_nodes_that_do_not_follow_one_another_are_not_stacked():
             lstm_node("", "", "h"),
             weights(h=(1, B, H)),
             "begins with an initial_h of its own",
-        ),
-        (
-            lstm_node("", "", "", "", "P", input_forget=1),
-            weights(P=(1, 3 * H)),
-            "peepholes and input_forget",
         ),
         (helper.make_node("Relu", ["X"], ["Y"]), {}, "takes LSTM, GRU and RNN nodes, got"),
         (onnx.ModelProto(), None, "the graph has no LSTM, GRU or RNN"),
@@ -233,8 +243,8 @@ def test_what_our_cells_do_not_compute_is_refused_with_the_reason(node, given, r
     [
         (MinimalGRU(D, H), "its GRU has two gates"),
         (Residual(GRU(D, D)), "what converts is LSTM, "),
-        (Elman(D, H, activation="identity"), "its RNN has tanh, relu"),
-        (PeepholeLSTM(D, H, output_activation="identity"), "is written with tanh"),
+        (Elman(D, H, activation="identity"), "it has tanh, relu"),
+        (PeepholeLSTM(D, H, output_activation="identity"), "it has tanh, relu"),
         (Bidirectional(GRU(D, H), GRU(D, H), merge="sum"), "concatenates the directions"),
         (Bidirectional(GRU(D, H), LSTM(D, H)), "both directions of a node are the same"),
         (Reversed(Reversed(GRU(D, H))), "no direction within a direction"),

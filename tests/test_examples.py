@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_an_example_is_short(name, lines):
     assert sum(bool(line.strip()) for line in written) <= lines
 
 
+def test_every_example_is_one_short_file_and_runs_here():
+    tested = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text().splitlines()) < 150
+        assert f'"{path.name}"' in tested
+
+
 @pytest.mark.parametrize("name", ["own_loop.py", "own_problem.py"])
 def test_an_example_stands_in_the_documents_as_it_is(name):
     page = (EXAMPLES.parent / "docs/training.md").read_text()
@@ -53,6 +61,34 @@ def test_a_loop_of_ones_own_resumes_with_the_same_bits(tmp_path):
     run(parts, "own_loop.py")
     run(whole, "own_loop.py")
     assert digest(parts) == digest(whole)
+
+
+def figures(told):
+    """The numbers with a point in what an example printed."""
+    return [float(number) for number in re.findall(r"\d+\.\d+", told)]
+
+
+def test_a_recurrent_policy_learns_what_only_memory_can_tell(tmp_path):
+    assert figures(run(tmp_path, "recurrent_ppo.py"))[-1] > 0.95
+
+
+def test_a_series_with_gaps_is_forecast_better_than_by_its_last_value(tmp_path):
+    *_, network, last_value = figures(run(tmp_path, "forecasting.py"))
+    assert network < 0.6 < last_value
+
+
+def test_tags_need_to_know_where_a_sentence_ends(tmp_path):
+    assert figures(run(tmp_path, "tagging.py"))[-1] > 0.99
+
+
+def test_models_together_are_right_more_often_than_alone(tmp_path):
+    alone, together = figures(run(tmp_path, "ensemble.py"))
+    assert 0.6 < alone < together - 0.02
+
+
+def test_a_model_fine_tuned_is_better_than_one_from_the_start(tmp_path):
+    tuned, alone = figures(run(tmp_path, "fine_tuning.py").splitlines()[-1])
+    assert tuned < 0.9 * alone
 
 
 def digest(folder):

@@ -38,6 +38,7 @@ ROOMS = [
     "training",
     "training.run",
     "training.verify",
+    "loading",
 ]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -57,7 +58,7 @@ def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not node.level:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 yield whole if whole in MODULES else node.module
@@ -97,3 +98,10 @@ def test_no_file_is_long():
         if (lines := len(path.read_text().splitlines())) > 300
     }
     assert long.keys() <= {"testing.py"}
+
+
+def test_experiments_import_one_another_by_relative_names():
+    """Installed, they lie within jaxrnn."""
+    for path in (ROOT / "experiments").rglob("*.py"):
+        names = {name.partition(".")[0] for name in map(str, imported(path))}
+        assert "experiments" not in names, path

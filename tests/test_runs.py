@@ -10,6 +10,7 @@ import pytest
 from arena import STEPS, Arena, Blow, command_after, result
 
 from experiments.language_model import evaluate, explain, plot, sample, train
+from experiments.language_model.run import Trained
 from jaxrnn.training.run.metrics import read_metrics
 from jaxrnn.training.store.lock import RunLock
 
@@ -251,6 +252,19 @@ def test_one_way_at_a_time(call, finished):
     both = "--dynamic", "sgd", "--cache-window", 9
     code, out, error = call(evaluate.main, finished[0], *both)
     assert (code, out) == (2, "") and "one of --dynamic and --cache-window" in error
+
+
+def test_any_text_is_measured_from_end_to_end(call, tmp_path, finished):
+    run_dir, _ = finished
+    for name, text in (("a.txt", "the cat sat"), ("b.txt", "on a mat ☕ zzz")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    code, out, error = call(evaluate.main, run_dir, "--text", tmp_path)
+    assert code == 0 and "3 character(s) not seen in training" in error
+    whole = Trained.load(run_dir).nats("the cat sat\non a mat ☕ zzz")
+    (loss,) = json.loads(out.splitlines()[-1]).values()
+    assert loss == pytest.approx(whole.mean(), rel=1e-5)
+    code, _, error = call(evaluate.main, run_dir, "--text", tmp_path / "none")
+    assert (code, error.count("\n")) == (2, 1) and "no data at" in error
 
 
 def test_a_run_is_drawn_and_a_text_coloured_by_one_of_its_units(call, tmp_path, finished):

@@ -1,7 +1,10 @@
+import csv
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,14 +19,27 @@ from flax import nnx
 
 from experiments.sentiment import explain, predict, train
 from experiments.sentiment.config import PRESETS, Config
-from experiments.sentiment.data import CORPORA, Corpus, Example, split_by_hash
-from experiments.sentiment.problem import Sentiment, encode, make_model as model_of
+from experiments.sentiment.data import (
+    CORPORA,
+    Corpus,
+    Example,
+    read_corpus,
+    split_by_hash,
+    table,
+)
+from experiments.sentiment.problem import (
+    Sentiment,
+    encode,
+    make_model as model_of,
+    make_problem,
+)
 from experiments.sentiment.run import Trained
 from experiments.sentiment.trees import phrases
 from experiments.sentiment.words import normal_form
 from jaxrnn import GRU, LSTM, Bidirectional, Elman, VariationalDropout, unroll
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling
+from jaxrnn.training.run.run import Run
 from jaxrnn.training.trainer import Trainer
 
 # Words and trees.
@@ -201,6 +217,48 @@ def test_a_table_of_a_spreadsheet_is_read_without_its_quotes(tmp_path):
     assert labels == ("bad", "good")
     texts = {text for found in splits.values() for text, _ in found}
     assert texts == {f'he said " hi " to {n}' for n in range(100)}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=ascii)
+def test_columns_are_found_by_their_headings(tmp_path, delimiter):
+    path = tmp_path / "reviews.csv"
+    rows = [
+        [str(n), f'Film {n}, "fine"; or\r\nnot', ("bad", "good")[n % 2]] for n in range(99)
+    ]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        written = csv.writer(file, delimiter=delimiter)
+        written.writerows([["id", "review", " label "], *rows, []])
+    labels, splits = table(path, "review")
+    assert labels == ("bad", "good")
+    texts = {example for found in splits.values() for example in found}
+    assert texts == {(f'film {n} , " fine " ; or not', n % 2) for n in range(99)}
+    config = replace(PRESETS["table"][1], data=path, text_column="review")
+    assert read_corpus(config).digest() == Corpus(labels, splits).digest()
+    with pytest.raises(ValueError, match="no columns 'label' and 'text': .*'id', 'review'"):
+        table(path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("text,label\na,good\nb\n", "line 3 of .* has 1 fields, its first line 2"),
+        ("text,label\na,\n", "line 2 of .*csv has nothing in its column 'label'"),
+        ("text,label\n ,bad\n", "line 2 of .*csv has nothing in its column 'text'"),
+        ("text,label,text\na,b,c\n", "has 2 columns 'text'"),
+        ('text,label\n"a,good\n', "line 2 of .*csv: unexpected end"),
+    ],
+)
+def test_columns_that_are_none_are_refused(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        table(path)
+
+
+def test_columns_are_of_a_table_alone():
+    config = replace(PRESETS["tiny"][1], label_column="stars")
+    with pytest.raises(ValueError, match="are of the corpus 'table', not 'toy'"):
+        read_corpus(config)
 
 
 def test_a_tree_that_is_none_is_named_with_its_line(treebank):
@@ -561,6 +619,48 @@ def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch)
 
     code, _, errors = call(predict.main, tmp_path / "whole", " ")
     assert code == 2 and errors == "error: a text needs at least one word, got ' '\n"
+
+
+def test_lines_of_a_pipe_are_answered_one_by_one_until_nobody_reads(tmp_path):
+    config = replace(PRESETS["tiny"][1], run_dir=tmp_path, cell="elman")
+    with Run(config.make_trainer(make_problem(config)), config) as run:
+        run.store.save(0, run.state)
+    predict = [sys.executable, "-m", "experiments.sentiment.predict", str(tmp_path)]
+    with subprocess.Popen(
+        predict,
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+
+        def answer(line):
+            process.stdin.write(line)
+            process.stdin.flush()
+            return process.stdout.readline()
+
+        assert answer("a good ☕\r\n".encode()).decode().endswith(")  a good ☕\n")
+        assert answer(b"\n") == b"\n"
+        assert answer(b"caf\xe9\n").decode().endswith(")  caf\N{REPLACEMENT CHARACTER}\n")
+        process.stdout.close()
+        _, error = process.communicate(b"nobody\nreads\nthis\n")
+    assert (process.returncode, error) == (128 + signal.SIGPIPE, b"")
+
+
+def test_texts_of_similar_length_share_a_program(tmp_path):
+    config = PRESETS["tiny"][1]
+    tokenizer = Tokenizer.of("word", b"a film")
+    pure = model_of(config, tokenizer, 2)
+    model = pure(pure.init(jax.random.key(0)))
+    trained = Trained(model, tokenizer, ("bad", "good"), longest=30)
+    alone = [trained.probabilities(["a film " * n])[0] for n in (1, 2, 10)]
+    for n, shares in zip((1, 2, 10), alone, strict=True):
+        tokens = encode(tokenizer, "a film " * n, 30)
+        want = model(jnp.asarray(tokens[:, None]), mask=jnp.ones((2 * n, 1), bool))
+        np.testing.assert_allclose(shares, jax.nn.softmax(want[0]), rtol=1e-5)
+    lengths = [trained.padded(n) for n in range(1, 31)]
+    assert len(set(lengths)) < 7 and max(lengths) == 30
+    assert all(length >= n for n, length in enumerate(lengths, 1))
 
 
 @pytest.mark.parametrize("tokens", ["word", "byte"])

@@ -1,5 +1,6 @@
 import gzip
 import lzma
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +236,34 @@ def test_a_folder_has_one_file_a_split(tmp_path):
     assert splits == {"train": b"to learn", "valid": b"to choose"}
     (tmp_path / "test").write_bytes(b"to tell")
     assert read_splits(tmp_path, SHARES)["test"] == b"to tell"
+
+
+def test_the_files_of_a_folder_or_a_pattern_are_one_text(tmp_path, monkeypatch):
+    books = tmp_path / "books"
+    (books / "more [1]").mkdir(parents=True)
+    (books / ".git").mkdir()
+    (books / ".git" / "HEAD").write_bytes(b"\0")
+    a, b, c = 20 * "a", 20 * "b", 20 * "c"
+    for name, text in (("b.txt", b), ("a.md", a), ("more [1]/c.txt", c)):
+        (books / name).write_text(text)
+
+    def text_of(data):
+        return b"".join(read_splits(data, SHARES).values()).decode()
+
+    assert text_of(books) == f"{a}\n{b}\n{c}"
+    assert text_of(books / "more [1]") == c
+    assert text_of(books / "*.txt") == b
+    assert text_of(books / "**/*.txt") == f"{b}\n{c}"
+    monkeypatch.setenv("JAXRNN_DATA", str(tmp_path))
+    assert text_of(Path("books/?.*")) == f"{a}\n{b}"
+    (books / "picture").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match="picture is not UTF-8"):
+        read_splits(books, SHARES)
+    with pytest.raises(ValueError, match=r"no data at .*\*.tex"):
+        read_splits(books / "*.tex", SHARES)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty has no file in it"):
+        read_splits(tmp_path / "empty", SHARES)
 
 
 def test_a_folder_without_validation_or_with_two_of_a_kind_is_refused(tmp_path):

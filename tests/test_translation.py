@@ -1,4 +1,5 @@
 import gzip
+import io
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from experiments.translation import (
 from experiments.translation.config import PRESETS
 from experiments.translation.pairs import read_pairs
 from experiments.translation.problem import make_problem
+from experiments.translation.translation import make_write
 from jaxrnn import (
     GRU,
     LSTM,
@@ -623,6 +625,26 @@ def all_pairs(path):
     return [pair for split in splits for pair in zip(*split, strict=True)]
 
 
+def test_two_files_line_for_line_are_pairs_and_can_be_read_backwards(tmp_path):
+    for place, name in enumerate(("news.de", "news.en")):
+        lines = [line.split("\t")[place] for line in NUMBERED]
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    forwards = all_pairs(tmp_path)
+    assert sorted("\t".join(pair) for pair in forwards) == sorted(NUMBERED)
+    backwards = read_pairs("pairs", tmp_path, backwards=True)
+    turned = {
+        pair[::-1] for split in backwards.values() for pair in zip(*split, strict=True)
+    }
+    assert turned == set(forwards)
+    sources = [set(split.source) for split in backwards.values()]
+    assert sum(map(len, sources)) == 200 and "sentence 7" in set.union(*sources)
+    with pytest.raises(ValueError, match="backwards is of the corpus 'pairs', not 'rever"):
+        read_pairs("reversal", None, backwards=True)
+    (tmp_path / "news.fr").write_text("autre")
+    with pytest.raises(ValueError, match="two line for line; it has 3"):
+        all_pairs(tmp_path)
+
+
 INSIDE = ["\u2028", "\x85", "\x0c", "\x0b", "\x1c", "\r"]
 
 
@@ -732,6 +754,17 @@ def test_tiny_learns_and_translates(tmp_path, monkeypatch, capsys):
     out = command(monkeypatch, capsys, translate_command, *arguments)
     assert set(out.strip()) <= set("αβγδεζηθ ")
     assert picture.stat().st_size > 1000
+
+    # Lines of a pipe come one by one, and share a program.
+    text = b"a b c d\n\na b c\r\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    searches = make_write.cache_info().misses
+    lines = command(monkeypatch, capsys, translate_command, tmp_path)
+    assert lines.splitlines()[1:] == ["", out.strip()]
+    assert make_write.cache_info().misses == searches
+    with pytest.raises(SystemExit):
+        command(monkeypatch, capsys, translate_command, tmp_path, "d e", *arguments[1:])
+    assert "a picture is of one sentence, got 2" in capsys.readouterr().err
 
     reach = tmp_path / "reach.png"
     command(monkeypatch, capsys, plot, tmp_path, "--words", 4, "--picture", reach)

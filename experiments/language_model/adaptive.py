@@ -8,13 +8,14 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.language_model.config import Config
-from experiments.language_model.problem import NextToken, loss_of
-from experiments.language_model.text import Text
 from jaxrnn.data.lanes import TokenBatch
 from jaxrnn.models import CacheMemory, NeuralCache
 from jaxrnn.strategies.select import select
 from jaxrnn.training import Dynamic, DynamicRule, Problem, Sum, gradient_rms
+
+from .config import Config
+from .problem import NextToken, loss_of
+from .text import Text
 
 # A way by the values that it has: {"cache_theta": 0.3, ...}.
 Way = tuple[dict[str, float], Problem]

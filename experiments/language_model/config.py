@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.language_model.options import Config as Config
-from experiments.language_model.recipes import RECIPES
+from .options import Config as Config
+from .recipes import RECIPES
 
 _BASE = Config()
 

@@ -1,9 +1,11 @@
-"""Measures a trained language model on the validation and test text of its run.
+"""Measures a trained language model: on the validation and test text of its run, or on
+any other.
 
     python -m experiments.language_model.evaluate runs/char --data input.txt
-    python -m experiments.language_model.evaluate runs/ptb --dynamic rms \
+    python -m experiments.language_model.evaluate runs/char --text another.txt
+    python -m experiments.language_model.evaluate runs/ptb --dynamic rms \\
         --dynamic-rate 0.001 0.002 --dynamic-decay 0.01 0.02
-    python -m experiments.language_model.evaluate runs/ptb --cache-window 500 2000 \
+    python -m experiments.language_model.evaluate runs/ptb --cache-window 500 2000 \\
         --cache-theta 0.3 1 --cache-share 0.1
 
 Dynamic evaluation goes on learning from the text that it has measured (Krause et al. 2018),
@@ -21,26 +23,30 @@ import numpy as np
 import tyro
 from flax import nnx
 
-from experiments.language_model.adaptive import Way, cached, dynamic
-from experiments.language_model.config import Config
-from experiments.language_model.problem import NextToken
-from experiments.language_model.run import load, read_text
-from experiments.language_model.text import Text
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.progress import figures_shown
 
+from .adaptive import Way, cached, dynamic
+from .config import Config
+from .problem import NextToken
+from .run import load, read_text
+from .text import Text, read_any
+
 
 @dataclass(frozen=True)
 class Options:
-    """Measures a trained language model on the validation and test text of its run."""
+    """Measures a trained language model: on the validation and test text of its run, or on
+    any other."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     data: Path | None = None
     """Where the text lies now, if it moved since; it must be the same text."""
+    text: Path | None = None
+    """Another text to measure on instead: a file, a folder of files or a pattern."""
     lanes: int | None = None
-    """Lanes of text read side by side; 1 reads each split from end to end. Those of the
-    training, or 1 with --dynamic or a cache, as the papers have it."""
+    """Lanes of text read side by side, as in training unless told. 1, which `text`,
+    `dynamic` and a cache take unless told, reads from end to end."""
 
     dynamic: Literal["sgd", "rms"] | None = None
     """Go on learning from what was measured: by plain SGD, or each parameter at the pace
@@ -64,8 +70,8 @@ class Options:
     """Choose among several values on the first so many batches of the validation text."""
 
     @property
-    def adapts(self) -> bool:
-        return self.dynamic is not None or bool(self.cache_window)
+    def from_end_to_end(self) -> bool:
+        return self.dynamic is not None or bool(self.cache_window) or self.text is not None
 
 
 def ways(options: Options, config: Config, text: Text, params: Any) -> Iterator[Way]:
@@ -109,20 +115,24 @@ def main() -> None:
     with refusals():
         model, tokenizer, config = load(options.run_dir)
         params = nnx.split(model)[1]
+        usual = 1 if options.from_end_to_end else config.batch_size
         config = replace(
             config,
             data=options.data or config.data,
-            batch_size=options.lanes or (1 if options.adapts else config.batch_size),
+            batch_size=options.lanes or usual,
             accumulate=1,
             eval_batches=None,
         )
-        text = read_text(options.run_dir, config, tokenizer)
+        if options.text is None:
+            text = read_text(options.run_dir, config, tokenizer)
+        else:
+            text = read_any(options.text, config, tokenizer)
         found = list(ways(options, config, text, params))
         grid = replace(config, eval_batches=options.grid_batches)
         values, problem = best_of(found, grid, params)
         trainer = config.make_trainer(problem)
         told: dict[str, float] = dict(values)
-        for split in ("valid", "test"):
+        for split in ("valid", "test", "text"):
             if figures := trainer.measure(params, split):
                 told[f"{split}_loss"] = figures["loss"]
                 print(figures_shown(split, figures, problem.unit))

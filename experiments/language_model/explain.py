@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.language_model.prompt import read_prompt, say_unseen
-from experiments.language_model.run import load_recurrent
 from jaxrnn.diagnostics import colour_text, horizons
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .prompt import read_prompt, say_unseen
+from .run import load_recurrent
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ import tyro
 from flax import nnx
 from jax import Array
 
-from experiments.language_model.config import Config
-from experiments.language_model.run import load
 from jaxrnn.convert.onnx_writer import Graph, native
 from jaxrnn.data.files import text_digest
 from jaxrnn.extras import require
@@ -29,6 +27,9 @@ from jaxrnn.training.paths import whole_path
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.directory import write_json, write_text
+
+from .config import Config
+from .run import load_recurrent
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -50,7 +51,7 @@ def main() -> None:
         folder = whole_path(options.out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is there already: --out takes a new folder")
-        model, tokenizer, config = load(options.run_dir)
+        model, tokenizer, config = load_recurrent(options.run_dir)
         files: dict[str, bytes] = {}
         if "onnx" in options.formats:
             files["model.onnx"] = as_onnx(model)

@@ -8,7 +8,6 @@ import jax
 from flax import nnx
 from jax import Array
 
-from experiments.language_model.config import Config
 from jaxrnn import (
     FeedForward,
     MogrifierLSTM,
@@ -20,6 +19,8 @@ from jaxrnn import (
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.models import LanguageModel, Pure, TransformerLanguageModel
 from jaxrnn.models.cells import make_layers
+
+from .config import Config
 
 Model = LanguageModel | TransformerLanguageModel
 

@@ -34,7 +34,6 @@ LATER = (
     "activation_penalty",
     "temporal_penalty",
     "torch_init",
-    "start_from",
 )
 
 
@@ -43,10 +42,11 @@ class Config(Options):
     """A recurrent language model, its text and its training."""
 
     data: Path | None = None
-    """A text file, a folder with train, valid and test files (.xz and .gz too), or one
-    that `python -m experiments.language_model.prepare` made of a text of any size;
-    without it, the source code of Python's own standard library. A relative path is
-    looked for from here, then in the folder that JAXRNN_DATA names."""
+    """A text file, a folder with train, valid and test files (.xz and .gz too), or any
+    others: all files of a folder, or of a pattern in quotes such as 'books/*.txt', are one
+    text. Or a folder that `python -m experiments.language_model.prepare` made of a text of
+    any size; without it, the source code of Python's own standard library. A relative path
+    is looked for from here, then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/language_model")
     """Where the run is kept; the same folder again goes on where it stopped."""
     steps: int = 4000
@@ -56,7 +56,8 @@ class Config(Options):
     tokens: Literal["character", "byte", "word", "bpe"] = "character"
     """bpe, parts of words, takes prepared text."""
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Shares of a single text file for training, validation and test, in its order."""
+    """Shares of a text that no files split, for training, validation and test, in its
+    order."""
     sequence_length: int = 64
     """Steps of truncated backpropagation through time."""
     varied_lengths: bool = False
@@ -110,8 +111,6 @@ class Config(Options):
     torch_init: float | None = None
     """Draw embedding and output weights uniformly from +- this, those of a layer of H units
     from +- 1 / sqrt(H), and no output bias, as PyTorch's example of a language model."""
-    start_from: Path | None = None
-    """A run whose best parameters are where this one begins: to fine-tune them."""
 
     sample_prompt: str = "\n"
     sample_length: int = 600
@@ -150,5 +149,5 @@ class Config(Options):
 
     @property
     def free(self) -> frozenset[str]:
-        free = super().free | {"sample_prompt", "sample_length", "start_from"}
+        free = super().free | {"sample_prompt", "sample_length"}
         return free if self.cell == "transformer" else free | {"heads"}

@@ -17,7 +17,6 @@ import optax
 import tyro
 from jax import Array
 
-from experiments.language_model.run import load_recurrent, read_text
 from jaxrnn import Stack
 from jaxrnn.data.shards import Tokens
 from jaxrnn.diagnostics import gradient_by_lag, horizons
@@ -25,6 +24,8 @@ from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import LanguageModel
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .run import load_recurrent, read_text
 
 
 @dataclass(frozen=True)

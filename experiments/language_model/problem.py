@@ -1,7 +1,6 @@
 """Learning to predict the next token of a text."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,23 +8,23 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.language_model.config import Config
-from experiments.language_model.model import make_model
-from experiments.language_model.prompt import read_prompt
-from experiments.language_model.text import Text, read_tokens
 from jaxrnn.data.lanes import TokenBatch, TokenLanes
 from jaxrnn.data.shards import Tokens
-from jaxrnn.data.subwords import AnyTokenizer, load_tokenizer
+from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.data.varied_lanes import VariedLanes
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
-from jaxrnn.training.run.directory import RunDirectory
-from jaxrnn.training.run.reopen import best_params, read_options
-from jaxrnn.training.store.digest import digest_tree
+
+from .config import Config
+from .model import make_model
+from .prompt import read_prompt
+from .text import Text, read_tokens
 
 
 class NextToken(Problem):
     """The mean nats a token of a text read in lanes, the carry kept from batch to batch."""
+
+    opened_by = "experiments.language_model.run:Trained"
 
     def __init__(self, config: Config, text: Text) -> None:
         self.config = config
@@ -38,13 +37,9 @@ class NextToken(Problem):
         self.tokens_per_step = config.batch_size * config.sequence_length
         self.files = {"tokenizer.json": text.tokenizer.as_json()}
         self.fingerprint = text.fingerprint
-        self.start = None
-        if config.start_from is not None:
-            self.start = start_of(config.start_from, text.tokenizer, self.model.like)
-            self.fingerprint["start_sha256"] = digest_tree(self.start)
 
     def init(self, key: Array) -> tuple[Any, Any]:
-        params = self.model.init(key) if self.start is None else self.start
+        params = self.model.init(key)
         return params, self.model(params).initial_carry((self.rows,))
 
     def loss(
@@ -126,14 +121,6 @@ def check_sample(config: Config, tokenizer: AnyTokenizer) -> None:
                 "sample_length must be 0"
             )
         read_prompt(tokenizer, config.sample_prompt)
-
-
-def start_of(path: Path, tokenizer: AnyTokenizer, like: Any) -> Any:
-    """The best parameters of the run at `path`, of the shapes of `like`; raises ValueError
-    if there are none, or they are for other tokens."""
-    if load_tokenizer(RunDirectory(path).tokenizer) != tokenizer:
-        raise ValueError(f"{path} was trained on other tokens")
-    return best_params(path, read_options(path, Config), like)
 
 
 def make_lanes(config: Config, name: str, tokens: np.ndarray | Tokens) -> TokenLanes:

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import tyro
 
-from experiments.language_model.text import read_splits
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .text import read_splits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.language_model.options import Config
+from .options import Config
 
 Preset = tuple[str, Config]
 

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
 
-from experiments.language_model.prompt import go_on, read_prompt, say_unseen
-from experiments.language_model.run import load_recurrent
-from jaxrnn.data.subwords import AnyTokenizer
-from jaxrnn.models import LanguageModel, Sampling, sample
+from jaxrnn.models import Sampling
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .prompt import say_unseen, write
+from .run import load_recurrent
 
 
 @dataclass(frozen=True)
@@ -38,26 +35,6 @@ class Options:
     samples: int = 1
     """Texts to write side by side."""
     seed: int = 0
-
-
-def write(
-    model: LanguageModel,
-    tokenizer: AnyTokenizer,
-    prompt: str,
-    length: int,
-    sampling: Sampling,
-    *,
-    samples: int = 1,
-    seed: int = 0,
-) -> list[str]:
-    """`samples` texts that begin with `prompt` as it is; raises ValueError if that has no
-    token."""
-    if samples < 1:
-        raise ValueError(f"samples must be 1 or more, got {samples}")
-    tokens = read_prompt(tokenizer, prompt)
-    columns = jnp.asarray(np.tile(tokens[:, None], (1, samples)), jnp.int32)
-    written = np.asarray(sample(model, columns, length, jax.random.key(seed), sampling))
-    return [go_on(tokenizer, prompt, column) for column in written.T]
 
 
 def main() -> None:

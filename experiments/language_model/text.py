@@ -1,6 +1,7 @@
 """The text of a language model: files, prepared tokens, or Python's standard library."""
 
 import hashlib
+import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.language_model.config import Config
 from jaxrnn.data import splits
-from jaxrnn.data.files import digest, locate, text_digest
+from jaxrnn.data.files import digest, locate_all, text_digest
 from jaxrnn.data.prepared import Prepared, is_prepared
 from jaxrnn.data.shards import Tokens
 from jaxrnn.data.splits import SPLITS
 from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.training.processes import is_first
+from jaxrnn.training.run.origin import taken_along
+
+from .config import Config
 
 
 @dataclass(frozen=True)
@@ -37,23 +40,34 @@ class Text:
 
 
 def read_tokens(config: Config, tokenizer: AnyTokenizer | None = None) -> Text:
-    """The text that `config` names, by `tokenizer` or, without one, that of its training
-    text. Raises ValueError if there is no such text, or it was prepared otherwise."""
-    if config.data is not None and is_prepared(folder := locate(config.data)):
-        return _prepared(folder, config, tokenizer)
-    if config.tokens == "bpe":
+    """The text that `config` names, by `tokenizer` or, without one, that of the run it
+    begins with, or of its training text. Raises ValueError if there is no such text, or it
+    was prepared otherwise."""
+    begins = tokenizer is None
+    tokenizer = tokenizer or taken_along(config, config.tokens)
+    found = [] if config.data is None else locate_all(config.data)
+    if len(found) == 1 and is_prepared(found[0]):
+        return _prepared(found[0], config, tokenizer)
+    if config.tokens == "bpe" and tokenizer is None:
         raise ValueError(
             "bpe is learned beforehand: python -m experiments.language_model.prepare FILE "
             "--tokens bpe --vocabulary 8000 --out FOLDER, and then --data FOLDER"
         )
     texts = read_splits(config.data, config.split, config.tokens)
-    if tokenizer is None:
-        tokenizer = Tokenizer.of(config.tokens, texts["train"])
-        for name, text in texts.items():
-            if (unseen := tokenizer.about_unseen(text)) and is_first():
-                print(f"of the {name} text, {unseen}")
+    tokenizer = tokenizer or Tokenizer.of(config.tokens, texts["train"])
+    for name, text in texts.items():
+        if begins and (unseen := tokenizer.about_unseen(text)) and is_first():
+            print(f"of the {name} text, {unseen}")
     tokens = {name: tokenizer.encode(text) for name, text in texts.items()}
     return Text(tokenizer, tokens, digest(texts))
+
+
+def read_any(path: Path, config: Config, tokenizer: AnyTokenizer) -> Text:
+    """All of a file, a folder or a pattern, as the only split, "text"."""
+    text = splits.read_whole(path, config.tokens)
+    if unseen := tokenizer.about_unseen(text):
+        print(f"of the text, {unseen}", file=sys.stderr)
+    return Text(tokenizer, {"text": tokenizer.encode(text)}, digest({"text": text}))
 
 
 def _prepared(folder: Path, config: Config, tokenizer: AnyTokenizer | None) -> Text:

@@ -12,14 +12,14 @@ import shlex
 
 import tyro
 
-from experiments.language_model.config import PRESETS, Config
-from experiments.language_model.problem import make_problem
-from experiments.language_model.prompt import say_unseen
-from experiments.language_model.run import load_recurrent
-from experiments.language_model.sample import write
 from jaxrnn.models import Sampling
 from jaxrnn.training.processes import is_first
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS, Config
+from .problem import make_problem
+from .prompt import say_unseen, write
+from .run import load_recurrent
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def show(config: Config) -> None:
     for text in texts:
         print(f"\n{text}\n")
     if config.cell != "transformer":
-        sample = command.module_command("experiments.language_model.sample")
+        sample = command.module_command(f"{__package__}.sample")
         print(f"sample: {shlex.join([*sample, str(config.run_dir), '--length', '500'])}")
     print(f"resume: {command.resume_command(config)}")
 

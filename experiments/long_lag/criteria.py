@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.long_lag.tasks import Result
+from .tasks import Result
 
 
 class Recent(NamedTuple):

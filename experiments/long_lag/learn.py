@@ -7,11 +7,12 @@ import jax
 import optax
 from jax import Array
 
-from experiments.long_lag import realtime
-from experiments.long_lag.network import Network
-from experiments.long_lag.problem import LongLag
-from experiments.long_lag.tasks import Example, Result
 from jaxrnn.strategies.select import select
+
+from . import realtime
+from .network import Network
+from .problem import LongLag
+from .tasks import Example, Result
 
 # learn(weights, opt_state, key, trial, n) -> weights, opt_state, how the trial answered
 Learn = Callable[[Any, Any, Array, Array, Array], tuple[Any, Any, Result]]

@@ -21,15 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.long_lag.network import Network
-from experiments.long_lag.run import Trained, load
-from experiments.long_lag.tasks import Task
-from experiments.long_lag.trials import success
 from jaxrnn import Cell
 from jaxrnn.diagnostics import gradient_by_lag
 from jaxrnn.diagnostics.plots import new_figure, plot_by_lag, save
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .network import Network
+from .run import Trained, load
+from .tasks import Task
+from .trials import success
 
 SEQUENCES = 8  # whose gradients are averaged
 

@@ -10,10 +10,12 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 import jaxrnn
-from experiments.long_lag.config import Config
-from experiments.long_lag.criteria import Criterion, Examined, Window
-from experiments.long_lag.network import Network
-from experiments.long_lag.tasks import (
+from jaxrnn.training.problem import Problem
+
+from .config import Config
+from .criteria import Criterion, Examined, Window
+from .network import Network
+from .tasks import (
     Arithmetic,
     BaiAdding,
     BaiCopy,
@@ -24,8 +26,7 @@ from experiments.long_lag.tasks import (
     TemporalOrder,
     TwoSequences,
 )
-from experiments.long_lag.transformer import TransformerNetwork
-from jaxrnn.training.problem import Problem
+from .transformer import TransformerNetwork
 
 Model = Network | TransformerNetwork
 
@@ -36,6 +37,8 @@ class LongLag(Problem):
     A batch is the numbers of the trials, `[trials]`: sequences are drawn where they are
     learned from. The carry counts the updates so far.
     """
+
+    opened_by = "experiments.long_lag.run:Trained"
 
     def __init__(self, config: Config) -> None:
         config.check()

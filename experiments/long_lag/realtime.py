@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from experiments.long_lag.network import Network, NetworkParams
+from .network import Network, NetworkParams
 
 
 class Moment(NamedTuple):

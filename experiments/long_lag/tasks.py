@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.long_lag.reber import SYMBOLS, draw_strings
+from .reber import SYMBOLS, draw_strings
 
 
 class Example(NamedTuple):

@@ -10,9 +10,10 @@ same bits.
 
 import tyro
 
-from experiments.long_lag.config import PRESETS
-from experiments.long_lag.trials import make_trials
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .trials import make_trials
 
 
 def main() -> None:

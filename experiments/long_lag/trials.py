@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.long_lag.config import Config
-from experiments.long_lag.criteria import Examined, Window
-from experiments.long_lag.learn import make_learn
-from experiments.long_lag.problem import LongLag
-from experiments.long_lag.tasks import Example, Result
 from jaxrnn.strategies.select import select
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.leaves import Leaf
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.trainer import Trainer
+
+from .config import Config
+from .criteria import Examined, Window
+from .learn import make_learn
+from .problem import LongLag
+from .tasks import Example, Result
 
 # The streams of random numbers of a run's key.
 START, LEARN, EXAMINE, TEST = range(4)
@@ -71,10 +72,11 @@ class Trials(Trainer):
 
         return super().upgrade({moved(path): leaf for path, leaf in leaves.items()})
 
-    def _create(self, key: Array) -> TrainState:
+    def _create(self, key: Array, params: Any = None) -> TrainState:
         trials = self.problem.rows
         keys = jax.random.split(jax.random.fold_in(key, START), trials)
-        weights, _ = jax.vmap(self.problem.init)(keys)
+        drawn, _ = jax.vmap(self.problem.init)(keys)
+        weights = drawn if params is None else params
         criterion = self.problem.criterion
         standing = Standing(
             needed=jnp.full(trials, -1, jnp.int32),

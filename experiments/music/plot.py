@@ -18,14 +18,15 @@ import optax
 import tyro
 from jax import Array
 
-from experiments.music.pieces import Pieces
-from experiments.music.run import load
 from jaxrnn import Stack
 from jaxrnn.diagnostics import gradient_by_lag, horizons
 from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models import SequenceModel
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .pieces import Pieces
+from .run import load
 
 
 @dataclass(frozen=True)

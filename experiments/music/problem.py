@@ -11,15 +11,16 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.music.candidates import add_noise, guarded, mean_of_finite
-from experiments.music.config import Config
-from experiments.music.pieces import KEYS, Pieces, cut, read_splits
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
 from jaxrnn.data.files import digest
 from jaxrnn.models import Pure, SequenceModel
 from jaxrnn.models.cells import make_layers
 from jaxrnn.training.problem import Problem, Sum
+
+from .candidates import add_noise, guarded, mean_of_finite
+from .config import Config
+from .pieces import KEYS, Pieces, cut, read_splits
 
 
 class Batch(NamedTuple):
@@ -39,6 +40,7 @@ class Music(Problem):
     """
 
     unit = "nats/frame"
+    opened_by = "experiments.music.run:Trained"
 
     def __init__(self, config: Config, splits: dict[str, Pieces]) -> None:
         self.config, self.splits = config, splits

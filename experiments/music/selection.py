@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.music.candidates import best_of, draw_factors, for_each, left_out
-from experiments.music.config import Config
-from experiments.music.pieces import marginal_nats
-from experiments.music.problem import Music, make_problem
 from jaxrnn.training.trainer import Trainer
+
+from .candidates import best_of, draw_factors, for_each, left_out
+from .config import Config
+from .pieces import marginal_nats
+from .problem import Music, make_problem
 
 
 @dataclass(frozen=True, eq=False)

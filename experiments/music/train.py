@@ -9,9 +9,10 @@ same bits.
 
 import tyro
 
-from experiments.music.config import PRESETS
-from experiments.music.selection import make_selection
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .selection import make_selection
 
 
 def main() -> None:

@@ -14,11 +14,15 @@ class Config(Options):
 
     data: Path | None = None
     """The folder of the Stanford Sentiment Treebank or of rt-polarity, or a file of lines
-    label TAB text. A relative path is looked for from here, then in the folder that
-    JAXRNN_DATA names."""
+    label TAB text, or one of .csv with headings. A relative path is looked for from here,
+    then in the folder that JAXRNN_DATA names."""
     run_dir: Path = Path("runs/sentiment")
     """Where the run is kept; the same folder again goes on where it stopped."""
     corpus: Literal["sst-2", "sst-5", "mr", "table", "toy"] = "sst-2"
+    text_column: str | None = None
+    """table: the heading above the texts, in a file with headings: "text" if not given."""
+    label_column: str | None = None
+    """table: the heading above the labels, likewise: "label" if not given."""
 
     tokens: Literal["character", "byte", "word"] = "word"
     at_least: int = 1
@@ -120,7 +124,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         ),
     ),
     "table": (
-        "The same on your own file of lines label TAB text: --data FILE.",
+        "The same on your own file, of lines label TAB text or of .csv: --data FILE.",
         replace(_SMALL, corpus="table", run_dir=Path("runs/table")),
     ),
     "flax-sst2": (

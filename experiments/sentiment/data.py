@@ -2,14 +2,17 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.sentiment.trees import Phrase, phrases
-from experiments.sentiment.words import normal_form
 from jaxrnn.data.files import digest, locate
+from jaxrnn.data.tables import read_named
 from jaxrnn.data.text_files import read_lines, read_rows
+
+from .config import Config
+from .trees import Phrase, phrases
+from .words import normal_form
 
 
 class Example(NamedTuple):
@@ -31,6 +34,23 @@ class Corpus(NamedTuple):
             for name, examples in self.splits.items()
         }
         return digest(lines | {"labels": "\n".join(self.labels).encode()})
+
+    def labelled_as(self, labels: Sequence[str]) -> "Corpus":
+        """With the numbers of `labels`, as another run has them.
+
+        Raises ValueError if these lack a label of the corpus.
+        """
+        if unknown := sorted(set(self.labels) - set(labels)):
+            raise ValueError(
+                f"the labels {', '.join(map(repr, unknown))} are none of those that were "
+                f"learned: {', '.join(map(repr, labels))}"
+            )
+        numbers = [labels.index(label) for label in self.labels]
+        splits = {
+            name: [Example(text, numbers[label]) for text, label in examples]
+            for name, examples in self.splits.items()
+        }
+        return Corpus(tuple(labels), splits)
 
 
 POLARITY = ("negative", "positive")
@@ -92,12 +112,20 @@ def mr(data: Path | None) -> Corpus:
     return Corpus(POLARITY, split_by_hash(examples, str(files[0].parent)))
 
 
-def table(data: Path | None) -> Corpus:
-    """A file of lines `label TAB text` in any language, divided by `split_by_hash`."""
+def table(
+    data: Path | None, text_column: str | None = None, label_column: str | None = None
+) -> Corpus:
+    """A file of lines `label TAB text` in any language, or one with headings, such as .csv,
+    that has the columns "text" and "label" or those named; divided by `split_by_hash`."""
     if data is None:
-        raise ValueError("the corpus 'table' needs --data: a file of lines label TAB text")
+        raise ValueError(
+            "the corpus 'table' needs --data: a file of lines label TAB text, or of .csv"
+        )
     path = locate(data)
-    rows = _labelled(path)
+    if ".csv" in path.suffixes or text_column or label_column:
+        rows = _named(path, text_column or "text", label_column or "label")
+    else:
+        rows = _labelled(path)
     labels = tuple(sorted({label for label, _, _ in rows}))
     if len(labels) < 2:
         raise ValueError(f"{path} needs two labels or more, it has {list(labels)}")
@@ -129,6 +157,18 @@ def _labelled(path: Path) -> list[tuple[str, str, int]]:
     return rows
 
 
+def _named(path: Path, text: str, label: str) -> list[tuple[str, str, int]]:
+    """The same of the columns with these headings."""
+    rows = []
+    for number, columns in read_named(path, (label, text)):
+        name, words = columns[0].strip(), normal_form(columns[1])
+        if not name or not words:
+            empty = label if not name else text
+            raise ValueError(f"line {number} of {path} has nothing in its column {empty!r}")
+        rows.append((name, words, number))
+    return rows
+
+
 def toy(data: Path | None) -> Corpus:
     """Sentences made here, whose label is that of the clause they end with."""
     draw = random.Random(0)
@@ -153,6 +193,18 @@ CORPORA: dict[str, Callable[[Path | None], Corpus]] = {
     "table": table,
     "toy": toy,
 }
+
+
+def read_corpus(config: Config) -> Corpus:
+    """The corpus of a run; raises ValueError if it is not there."""
+    columns = config.text_column, config.label_column
+    if config.corpus == "table":
+        return table(config.data, *columns)
+    if any(columns):
+        raise ValueError(
+            f"text_column and label_column are of the corpus 'table', not {config.corpus!r}"
+        )
+    return CORPORA[config.corpus](config.data)
 
 
 def split_by_hash(

@@ -14,12 +14,13 @@ import tyro
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.sentiment.run import Trained
-from experiments.sentiment.words import normal_form
 from jaxrnn.diagnostics import colour_text
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.terminal import as_text
+
+from .run import Trained
+from .words import normal_form
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,19 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.sentiment.config import Config
-from experiments.sentiment.data import CORPORA, Corpus, Example
 from jaxrnn import Bidirectional, Cell, Recurrence, VariationalDropout
 from jaxrnn.data.batches import Batches
 from jaxrnn.data.buckets import Buckets, Rows, edges_for, pad
-from jaxrnn.data.files import text_digest
+from jaxrnn.data.files import read_json, text_digest
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling, Pure
 from jaxrnn.models.cells import make_layers
 from jaxrnn.training.mesh import check_rows
 from jaxrnn.training.problem import Problem, Sum
+from jaxrnn.training.run.origin import taken_along, vocabulary_of
+
+from .config import Config
+from .data import Corpus, Example, read_corpus
 
 
 class Batch(NamedTuple):
@@ -58,6 +60,7 @@ class Sentiment(Problem):
 
     unit = "nats/sentence"
     decides = "error"
+    opened_by = "experiments.sentiment.run:Trained"
 
     def __init__(self, config: Config, tokenizer: Tokenizer, corpus: Corpus) -> None:
         self.l2 = config.l2
@@ -118,9 +121,12 @@ class Sentiment(Problem):
 def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
     check_rows(config.batch_size, config.devices)  # before much is read
-    corpus = CORPORA[config.corpus](config.data)
-    learned = " ".join(text for text, _ in corpus.splits["train"])
-    tokenizer = Tokenizer.of(config.tokens, learned.encode(), config.at_least)
+    corpus = read_corpus(config)
+    if (begun := vocabulary_of(config)) is not None:
+        corpus = corpus.labelled_as(read_json(begun.path / "labels.json"))
+    learned = " ".join(text for text, _ in corpus.splits["train"]).encode()
+    taken: Any = taken_along(config, config.tokens)  # never of byte pairs
+    tokenizer = taken or Tokenizer.of(config.tokens, learned, config.at_least)
     return Sentiment(config, tokenizer, corpus)
 
 

@@ -2,6 +2,7 @@
 
     python -m experiments.sentiment.train sst2 --data sst/
     python -m experiments.sentiment.train table --data reviews.tsv --tokens byte
+    python -m experiments.sentiment.train table --data reviews.csv --text-column review
     python -m experiments.sentiment.train tiny
 
 Interrupt it at any time; the same command goes on where it stopped and ends with the
@@ -10,9 +11,10 @@ same bits.
 
 import tyro
 
-from experiments.sentiment.config import PRESETS
-from experiments.sentiment.problem import make_problem
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .problem import make_problem
 
 
 def main() -> None:

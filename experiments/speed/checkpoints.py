@@ -14,13 +14,14 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.language_model.config import PRESETS
-from experiments.language_model.problem import make_problem
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.digest import digest_tree
 from jaxrnn.training.store.saved_step import read_step
+
+from ..language_model.config import PRESETS
+from ..language_model.problem import make_problem
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.speed.probes import Probe, commit, first_line, run, sound, table, write
+from .probes import Probe, commit, first_line, run, sound, table, write
 
 BATCHES = [f"{size}x{batch}" for size in (512, 256) for batch in (64, 16, 128)]
 SIZES = [f"{size}x64" for size in (512, 256, 1024)]

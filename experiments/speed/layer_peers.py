@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from experiments.speed.probes import emit
 from jaxrnn import convert
 from jaxrnn.cell import Cell, zeros
+
+from .probes import emit
 
 
 class Peer(NamedTuple):

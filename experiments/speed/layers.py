@@ -26,9 +26,10 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.speed import probes
-from experiments.speed.layer_peers import PEERS
 from jaxrnn.training.run import command, terminal
+
+from . import probes
+from .layer_peers import PEERS
 
 OURS, FLOOR, TORCH = "jaxrnn", "products alone", "torch.nn"
 PACKAGES = {"haiku": "dm-haiku", "equinox": "equinox", "keras": "keras", TORCH: "torch"}

@@ -13,9 +13,10 @@ import tyro
 from flax import nnx
 
 import jaxrnn
-from experiments.speed.rivals import compare, show
 from jaxrnn.models import LanguageModel, Sampling, sample
 from jaxrnn.training.run import terminal
+
+from .rivals import compare, show
 
 
 @dataclass(frozen=True)

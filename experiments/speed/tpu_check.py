@@ -22,10 +22,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.speed import probes
-from experiments.speed.probes import Probe
-from experiments.speed.tpu.compiling import GIB
-from experiments.speed.tpu.made_up import EXPERIMENTS
+from . import probes
+from .probes import Probe
+from .tpu.compiling import GIB
+from .tpu.made_up import EXPERIMENTS
 
 # What libtpu asks for where there is no TPU, or another process has it loaded.
 WITHOUT_A_TPU = {

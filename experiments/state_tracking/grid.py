@@ -16,9 +16,10 @@ from typing import Any
 
 import tyro
 
-from experiments.state_tracking.config import PRESETS, Config, TaskName
-from experiments.state_tracking.problem import make_problem
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS, Config, TaskName
+from .problem import make_problem
 
 # Nonlinear recurrences alone, in one layer; linear ones and attention in two.
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -12,12 +12,13 @@ from flax import nnx
 from jax import Array
 
 import jaxrnn
-from experiments.state_tracking.config import Config
-from experiments.state_tracking.tasks import NO_LABEL, TASKS, Drawn
 from jaxrnn.cell import Cell
 from jaxrnn.models import CausalTransformer, Pure, SequenceModel
 from jaxrnn.models.cells import make_layers
 from jaxrnn.training.problem import Problem, Sum
+
+from .config import Config
+from .tasks import NO_LABEL, TASKS, Drawn
 
 ROWS = 64  # of a batch that is measured
 BATCHES = {"valid": 2, "test": 8}
@@ -29,6 +30,7 @@ class StateTracking(Problem):
 
     unit = "nats/answer"
     decides = "error"
+    opened_by = "experiments.state_tracking.run:Trained"
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -14,11 +14,12 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.state_tracking.config import Config
-from experiments.state_tracking.run import Answered, ask
 from jaxrnn.diagnostics.plots import new_figure, save
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .config import Config
+from .run import Answered, ask
 
 # (task, network): the runs of all seeds
 Runs = dict[tuple[str, str], list[Answered]]

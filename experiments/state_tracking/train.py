@@ -10,9 +10,10 @@ same bits.
 
 import tyro
 
-from experiments.state_tracking.config import PRESETS
-from experiments.state_tracking.problem import make_problem
 from jaxrnn.training.run import command, terminal
+
+from .config import PRESETS
+from .problem import make_problem
 
 
 def main() -> None:

@@ -22,8 +22,11 @@ class Config(Options):
 
     corpus: Literal["multi30k", "pairs", "reversal"] = "multi30k"
     """multi30k: German to English, a folder of Multi30k's files. pairs: a file with two
-    sentences a line, a tab between, the first one's language being translated. reversal:
-    made up, to be written backwards in another alphabet."""
+    sentences a line, a tab between, the first one's language being translated, or a folder
+    of two files, line for line, of which the first by name is. reversal: made up, to be
+    written backwards in another alphabet."""
+    backwards: bool = False
+    """pairs: translate the second of each pair to the first."""
     tokens: Literal["word", "bpe"] = "word"
     """Words in small letters, or parts of words (Sennrich et al. 2016)."""
     min_frequency: int = 2
@@ -137,6 +140,10 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "en-es-transformer": (
         "English to Spanish on Tatoeba's pairs, with a Transformer.",
         replace(_EN_ES, run_dir=Path("runs/en-es-transformer"), **_TRANSFORMER),
+    ),
+    "pairs": (
+        "Your own pairs of any two languages, with additive attention: --data FILE.",
+        replace(_EN_ES, data=None, run_dir=Path("runs/pairs")),
     ),
     "tiny": (
         "Seconds: for the tests.",

@@ -11,11 +11,12 @@ from typing import Annotated
 
 import tyro
 
-from experiments.translation.run import load, read_test
-from experiments.translation.scores import scores
-from experiments.translation.translation import translate
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .run import load, read_test
+from .scores import scores
+from .translation import translate
 
 
 @dataclass(frozen=True)

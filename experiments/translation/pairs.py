@@ -30,20 +30,25 @@ class Pairs(NamedTuple):
         return "\n".join(map("\t".join, zip(*self, strict=True))).encode()
 
 
-def read_pairs(corpus: str, data: Path | None) -> dict[str, Pairs]:
-    """The pairs of each split; raises ValueError if they are not there."""
+def read_pairs(corpus: str, data: Path | None, backwards: bool = False) -> dict[str, Pairs]:
+    """The pairs of each split, the second of each translated to the first where they are
+    read `backwards`; raises ValueError if they are not there."""
+    if backwards and corpus != "pairs":
+        raise ValueError(f"backwards is of the corpus 'pairs', not {corpus!r}")
     if corpus == "reversal":
         return {name: _reversal(number) for number, name in enumerate(SPLITS)}
     if data is None:
         raise ValueError(
             f"the corpus {corpus} needs --data: the folder of Multi30k's raw files "
             "(github.com/multi30k/dataset), or a file of pairs with a tab between "
-            "(manythings.org/anki)"
+            "(manythings.org/anki), or a folder of two files, line for line"
         )
     if corpus == "multi30k":
         return {name: _multi30k(locate(data), stem) for name, stem in _MULTI30K.items()}
-    file = _only_file(locate(data))
-    return _split_by_source(file, _of_columns(file))
+    pairs = _of_files(_files(locate(data)))
+    if backwards:
+        pairs = [(second, first) for first, second in pairs]
+    return _split_by_source(locate(data), pairs)
 
 
 def _multi30k(folder: Path, stem: str) -> Pairs:
@@ -82,14 +87,25 @@ def _without_blank_end(lines: list[str]) -> list[str]:
     return lines
 
 
-def _only_file(data: Path) -> Path:
+def _files(data: Path) -> list[Path]:
+    """The one file of pairs, or the two of which one has the translations of the other."""
     if not data.is_dir():
-        return data
-    files = [path for path in data.iterdir() if path.name.split(".")[-1] in ("txt", "xz")]
-    files = [path for path in files if path.name[0] not in "._"]
-    if len(files) != 1:
-        raise ValueError(f"{data} needs one file of pairs, it has {len(files)}")
-    return files[0]
+        return [data]
+    files = sorted(path for path in data.iterdir() if path.name[0] not in "._")
+    texts = [path for path in files if path.name.split(".")[-1] in ("txt", "xz")]
+    if len(texts) == 1:
+        return texts
+    if len(files) != 2:
+        raise ValueError(
+            f"{data} needs one file of pairs, or two line for line; it has {len(files)}"
+        )
+    return files
+
+
+def _of_files(files: list[Path]) -> list[tuple[str, str]]:
+    if len(files) == 2:
+        return list(zip(*_side_by_side(*files), strict=True))
+    return _of_columns(files[0])
 
 
 def _of_columns(file: Path) -> list[tuple[str, str]]:

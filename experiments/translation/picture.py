@@ -4,8 +4,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.translation.translation import Look
 from jaxrnn.data.bpe import SPACE
+
+from .translation import Look
 
 
 def draw(look: Look, path: Path) -> None:

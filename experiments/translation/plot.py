@@ -18,8 +18,6 @@ import optax
 import tyro
 from jax import Array
 
-from experiments.translation.problem import Batch, Examples, before_each
-from experiments.translation.run import load, read_test
 from jaxrnn import Bidirectional, Stack
 from jaxrnn.data.buckets import Rows
 from jaxrnn.diagnostics import gradient_by_lag, horizons
@@ -27,6 +25,9 @@ from jaxrnn.diagnostics.plots import draw_memory
 from jaxrnn.models.translator import Translator
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
+
+from .problem import Batch, Examples, before_each
+from .run import load, read_test
 
 
 @dataclass(frozen=True)

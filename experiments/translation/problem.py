@@ -13,8 +13,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.translation.config import Config
-from experiments.translation.pairs import Pairs, read_pairs
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.compose import Bidirectional, Stack
 from jaxrnn.data.batches import Batches
@@ -34,6 +32,10 @@ from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
 from jaxrnn.training.mesh import check_rows
 from jaxrnn.training.problem import Problem, Sum
+from jaxrnn.training.run.origin import vocabulary_of
+
+from .config import Config
+from .pairs import Pairs, read_pairs
 
 Model = Translator | Transformer
 
@@ -119,6 +121,8 @@ class Translation(Problem):
     """The mean nats a token of the target, given the true words before it or, while it
     learns, some of its own."""
 
+    opened_by = "experiments.translation.run:Trained"
+
     def __init__(
         self, config: Config, languages: Languages, pairs: Mapping[str, Pairs]
     ) -> None:
@@ -178,9 +182,24 @@ def make_problem(config: Config) -> Translation:
     if config.model == "transformer" and not begun == ended == 1:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
     check_rows(config.batch_size, config.devices)
-    pairs = read_pairs(config.corpus, config.data)
-    languages = Languages.of(config, pairs["train"])
+    pairs = read_pairs(config.corpus, config.data, config.backwards)
+    languages = make_languages(config, pairs["train"])
     return Translation(config, languages, pairs)
+
+
+def make_languages(config: Config, learned: Pairs) -> Languages:
+    """Those that a run takes along, else those of the pairs that it learns from."""
+    begun = vocabulary_of(config)
+    if begun is None:
+        return Languages.of(config, learned)
+    languages = Languages.load(begun.tokenizer)
+    tokens = "bpe" if languages.target.merges else "word"
+    if tokens != config.tokens:
+        raise ValueError(
+            f"{config.init_from} has the tokens {tokens!r}: cannot begin with it and "
+            f"--tokens {config.tokens}"
+        )
+    return languages
 
 
 def make_model(config: Config, languages: Languages) -> Pure[Model]:

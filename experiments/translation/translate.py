@@ -1,6 +1,9 @@
-"""Translates a sentence with a trained translator.
+"""Translates sentences with a trained translator.
 
-python -m experiments.translation.translate runs/en-es "The sun shines." --picture sun.png
+    python -m experiments.translation.translate runs/en-es "The sun sets." --picture sun.png
+    python -m experiments.translation.translate runs/en-es < sentences.txt
+
+Without a sentence, each line of standard input is one, and translated as it comes.
 """
 
 from dataclasses import dataclass
@@ -9,39 +12,43 @@ from typing import Annotated
 
 import tyro
 
-from experiments.translation.picture import draw
-from experiments.translation.run import load
-from experiments.translation.translation import look, translate
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.terminal import as_text
 
+from .picture import draw
+from .run import Trained
+
 
 @dataclass(frozen=True)
 class Options:
-    """Translates a sentence with a trained translator."""
+    """Translates sentences with a trained translator: those given, or each line of standard
+    input as it comes."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    sentence: Annotated[str, tyro.conf.Positional]
+    sentences: Annotated[tuple[str, ...], tyro.conf.Positional]
     beam: int = 5
     """Beginnings followed side by side; 1 takes the likeliest token at every step."""
     picture: Path | None = None
-    """A file for the picture of the attention."""
+    """A file for the picture of the attention to one sentence."""
 
 
 def main() -> None:
     options = tyro.cli(Options)
     with refusals():
-        sentence = as_text(options.sentence)
-        if not sentence.strip():
-            raise ValueError(f"a sentence needs at least one word, got {sentence!r}")
-        model, languages, config = load(options.run_dir)
-        (written,) = translate(
-            model, languages, [sentence], beam=options.beam, length=config.longest
-        )
+        sentences = [as_text(sentence) for sentence in options.sentences]
+        if options.picture is not None and len(sentences) != 1:
+            raise ValueError(f"a picture is of one sentence, got {len(sentences)}")
+        trained = Trained.load(options.run_dir)
+        if sentences:
+            print("\n".join(trained(*sentences, beam=options.beam)))
+        else:
+            for line in terminal.input_lines():
+                # The nth translation is that of the nth line.
+                written = trained(line, beam=options.beam) if line.strip() else [""]
+                print(*written, flush=True)
         if options.picture is not None:
-            draw(look(model, languages, sentence, written), options.picture)
-    print(languages.target.decode(written))
+            draw(trained.look(sentences[0], beam=options.beam), options.picture)
 
 
 if __name__ == "__main__":

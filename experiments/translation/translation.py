@@ -1,6 +1,7 @@
 """Translating sentences with a trained model."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,17 +10,19 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.translation.problem import Languages, Model, before_each
 from jaxrnn.data.buckets import Buckets, edges_for, pad
 from jaxrnn.data.vocabulary import BEGIN, END
 from jaxrnn.models.sampling import NO_TOKEN
 from jaxrnn.models.search import beam_search, greedy
 from jaxrnn.models.translator import Translator
 
+from .problem import Languages, Model, before_each
+
 # (params, source [S, B], mask [S, B]) -> tokens [length, B]
 Write = Callable[[Any, Any, Any], Array]
 
 
+@lru_cache(maxsize=8)  # a program is compiled once, however often it is asked
 def make_write(graph: nnx.GraphDef, beam: int, length: int) -> Write:
     """The jitted search: greedy for a `beam` of 1."""
 
@@ -59,7 +62,9 @@ def translate(
     write = make_write(graph, beam, length)
     source = [languages.source.encode(sentence) for sentence in sentences]
     lengths = np.array([len(tokens) for tokens in source])
-    buckets = Buckets(lengths, min(batch_size, len(source)), edges_for(lengths, 1.5))
+    # The same edges for all that is not unusually long, so that they share programs.
+    edges = edges_for(np.maximum(lengths, length), 1.5)
+    buckets = Buckets(lengths, min(batch_size, len(source)), edges)
     written = [np.array([], np.int32)] * len(source)
     for rows in buckets.in_order():
         tokens = np.asarray(write(params, *pad(source, rows)))

@@ -15,6 +15,10 @@ from jaxrnn.cells.lstm import (
     CoupledLSTM,
     CoupledLSTMParams,
     LSTMParams,
+)
+from jaxrnn.cells.peephole import (
+    CoupledPeepholeLSTM,
+    CoupledPeepholeLSTMParams,
     PeepholeLSTM,
     PeepholeLSTMParams,
 )
@@ -31,14 +35,24 @@ from jaxrnn.convert.onnx_graph import Found, find_nodes
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 # Which of its blocks (i, o, f, c; z, r, h; of peepholes i, o, f) are ours, in our order.
 LSTM_ORDER, COUPLED_ORDER, GRU_ORDER = (0, 2, 3, 1), (0, 3, 1), (1, 0, 2)
-PEEPHOLE_ORDER = (0, 2, 1)
+PEEPHOLE_ORDER, COUPLED_PEEPHOLE_ORDER = (0, 2, 1), (0, 1)
 
 # The elementwise functions that are the same, each with its constants left alone.
 ACTIVATIONS = {
-    "tanh": "tanh",
-    "relu": "relu",
-    "sigmoid": "sigmoid",
-    "hardsigmoid": "hard_sigmoid",
+    "Tanh": "tanh",
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "Softsign": "softsign",
+    "Softplus": "softplus",
+    "Elu": "elu",
+}
+# What a node's functions are of, in its order, and which they are unless it says so.
+OF_LSTM = ("gate_activation", "candidate_activation", "output_activation")
+USUAL = {
+    "LSTM": dict(zip(OF_LSTM, ("Sigmoid", "Tanh", "Tanh"), strict=True)),
+    "GRU": {"gate_activation": "Sigmoid", "candidate_activation": "Tanh"},
+    "RNN": {"activation": "Tanh"},
 }
 
 
@@ -57,17 +71,18 @@ def from_onnx(
     `source` is a file or a ModelProto, of which one node is chosen by `name` or all are
     taken, which then follow one another; or a NodeProto, with its constants by the names
     of its inputs. An LSTM becomes an LSTM, with P a PeepholeLSTM, with `input_forget` a
-    CoupledLSTM; a GRU a ResetBeforeGRU, with `linear_before_reset` a GRU; an RNN an Elman.
-    `direction` "reverse" becomes a Reversed, "bidirectional" a Bidirectional, several
+    CoupledLSTM, with both a CoupledPeepholeLSTM; a GRU a ResetBeforeGRU, with
+    `linear_before_reset` a GRU; an RNN an Elman. `direction` "reverse" becomes a Reversed, "bidirectional" a Bidirectional, several
     nodes a Stack. Two biases become one, but for the GRU's inner one.
 
     Time leads whatever `layout` was. `sequence_lens` are the mask that `unroll` takes
     (`length_mask`), `initial_h` and `initial_c` its carry. Y is `[T, directions, B, H]`,
     where ours are `[T, B, directions * H]`.
 
-    Raises ValueError for what our cells do not compute (other activations, a clip), for
-    weights that are no constants, and for a carry that is one and not zero; ImportError
-    without the library `onnx`, which the extra `export` brings.
+    Raises ValueError for what our cells do not compute (an activation with constants of its
+    own, a clip beside peepholes or of an RNN), for weights that are no constants, and for a
+    carry that is one and not zero; ImportError without the library `onnx`, which the extra
+    `export` brings.
     """
     layers = [_read(found) for found in find_nodes(source, initializers, name)]
     check_one_dtype([params for _, params in layers])
@@ -137,47 +152,53 @@ def _read_direction(
     w_x, w_h = weights["W"].T, weights["R"].T
     b_x, b_h = jnp.split(weights.get("B", jnp.zeros(2 * w_x.shape[1], w_x.dtype)), 2)
     sizes = w_x.shape[0], w_h.shape[0]
-    activations = _activations(found, number, count)
+    options = _options(found, number, count)
     if found.op == "RNN":
-        return Elman(*sizes, activations[0]), ElmanParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
+        return Elman(*sizes, **options), ElmanParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
     if found.op == "GRU":
         w_x, w_h, b_x, b_h = (reorder(x, GRU_ORDER) for x in (w_x, w_h, b_x, b_h))
         if not found.attributes.get("linear_before_reset", 0):
             params = ResetBeforeGRUParams(w_x=w_x, w_h=w_h, b=b_x + b_h)
-            return ResetBeforeGRU(*sizes), params
+            return ResetBeforeGRU(*sizes, **options), params
         b, b_n = merge_biases(b_x, b_h)
-        return GRU(*sizes), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
+        return GRU(*sizes, **options), GRUParams(w_x=w_x, w_h=w_h, b=b, b_n=b_n)
     coupled = found.attributes.get("input_forget", 0)
     order = COUPLED_ORDER if coupled else LSTM_ORDER
     w_x, w_h, b = (reorder(x, order, 4) for x in (w_x, w_h, b_x + b_h))
     if "P" not in weights:
         kind, of = (CoupledLSTM, CoupledLSTMParams) if coupled else (LSTM, LSTMParams)
-        return kind(*sizes), of(w_x=w_x, w_h=w_h, b=b)
+        return kind(*sizes, **options), of(w_x=w_x, w_h=w_h, b=b)
+    peepholes = {"w_x": w_x, "w_h": w_h, "b": b}
     if coupled:
-        raise ValueError(
-            f"{found.name} has peepholes and input_forget, and our CoupledLSTM has none"
-        )
+        w_c = reorder(weights["P"], COUPLED_PEEPHOLE_ORDER, 3)
+        params = CoupledPeepholeLSTMParams(w_c=w_c, **peepholes)
+        return CoupledPeepholeLSTM(*sizes, **options), params
     w_c = reorder(weights["P"], PEEPHOLE_ORDER)
-    return PeepholeLSTM(*sizes), PeepholeLSTMParams(w_x=w_x, w_h=w_h, w_c=w_c, b=b)
+    params = PeepholeLSTMParams(w_c=w_c, **peepholes)
+    return PeepholeLSTM(*sizes, **options), params
 
 
-def _activations(found: Found, number: int, count: int) -> list[str]:
-    """Our names of the functions of direction `number`: the one place where what a node
-    computes elementwise, clip included, is held against what our cells do."""
-    if found.attributes.get("clip"):
+def _options(found: Found, number: int, count: int) -> dict[str, Any]:
+    """What direction `number` computes elementwise, as options of our cells."""
+    clip = found.attributes.get("clip")
+    # Of peepholes the runtimes clip another sum than the specification says.
+    if clip and (found.op == "RNN" or "P" in found.arrays):
+        what = "an RNN" if found.op == "RNN" else "an LSTM with peepholes"
         raise ValueError(
-            f"{found.name} clips its gates at {found.attributes['clip']}, our cells do not"
+            f"{found.name} clips at {clip}, our counterpart of {what} does not"
         )
     for constants in ("activation_alpha", "activation_beta"):
         if found.attributes.get(constants):
             raise ValueError(f"{found.name} has {constants}, our cells' functions none")
-    usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
-    usual = usual.get(found.op, ["Tanh"])
+    usual = USUAL[found.op]
     given = [name.decode() for name in found.attributes.get("activations", [])]
-    own = (given or usual * count)[number * len(usual) :][: len(usual)]
-    names = [ACTIVATIONS.get(name.lower(), "") for name in own]
-    wanted = [name.lower() for name in usual]
-    if len(names) != len(usual) or "" in names or (found.op != "RNN" and names != wanted):
-        known = "any of Tanh, Relu, Sigmoid, HardSigmoid" if found.op == "RNN" else usual
-        raise ValueError(f"{found.name} has the activations {own}, our cell {known}")
-    return names
+    own = (given or [*usual.values()] * count)[number * len(usual) :][: len(usual)]
+    known = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
+    names = [known.get(name.lower()) for name in own]  # runtimes take either case
+    if len(names) != len(usual) or None in names:
+        raise ValueError(
+            f"{found.name} has the activations {own}, our cells {len(usual)} of "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    options = dict(zip(usual, names, strict=True))
+    return options | ({"activation_clip": float(clip)} if clip else {})

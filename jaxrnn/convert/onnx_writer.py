@@ -1,6 +1,6 @@
 """Recurrences as graphs of ONNX, each layer one node of the kind that computes the same."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,20 @@ from jaxrnn.cells.lstm import (
     LSTM,
     CoupledLSTM,
     CoupledLSTMParams,
+)
+from jaxrnn.cells.peephole import (
+    CoupledPeepholeLSTM,
+    CoupledPeepholeLSTMParams,
     PeepholeLSTM,
     PeepholeLSTMParams,
 )
 from jaxrnn.compose import Bidirectional, Reversed, Stack
 from jaxrnn.convert.layout import counterpart, reorder, split_biases
+from jaxrnn.convert.onnx import ACTIVATIONS, OF_LSTM
 from jaxrnn.extras import require
+
+HELD = (*OF_LSTM, "activation_clip")
+OF_GRU = OF_LSTM[:2]
 
 OPSET, FORMAT = 17, 8  # of 2022: what runtimes in use read
 
@@ -71,7 +79,8 @@ def native(recurrence: Recurrence, params: Any) -> Native:
     if isinstance(recurrence, Reversed):
         return _directed("reverse", [native(recurrence.recurrence, params[0])])
     if not isinstance(recurrence, Bidirectional):
-        return counterpart("ONNX", recurrence, WRITERS, REASONS)(recurrence, params)
+        write = counterpart("ONNX", recurrence, WRITERS, REASONS, HELD)
+        return write(recurrence, params)
     if recurrence.merge != "concat":
         raise ValueError(f"ONNX cannot hold {recurrence}: it concatenates the directions")
     ahead, back = map(native, recurrence.parts, params)
@@ -109,51 +118,74 @@ def _native(op: str, w_x: Array, w_h: Array, b_x: Array, b_h: Array, **more: Any
     return Native(op, {"hidden_size": w_h.shape[0]} | more, weights)
 
 
-def _write_lstm(cell: LSTM | PeepholeLSTM, params: Any, **more: Any) -> Native:
+def _write_lstm(cell: LSTM, params: Any, **more: Any) -> Native:
     w_x, w_h, b = (reorder(x, (0, 3, 1, 2)) for x in (params.w_x, params.w_h, params.b))
+    more |= _functions(cell, *OF_LSTM)
     return _native("LSTM", w_x, w_h, b, jnp.zeros_like(b), **more)
 
 
-def _write_peephole(cell: PeepholeLSTM, params: PeepholeLSTMParams) -> Native:
-    if cell.output_activation != "tanh":
-        raise ValueError(f"ONNX cannot hold {cell}: its LSTM is written with tanh")
+def _write_peephole(cell: Any, params: PeepholeLSTMParams) -> Native:
+    _no_clip(cell)
     return _write_lstm(cell, params, P=reorder(params.w_c, (0, 2, 1)))
 
 
-def _write_coupled(cell: CoupledLSTM, params: CoupledLSTMParams) -> Native:
+def _write_coupled(cell: Any, params: CoupledLSTMParams, **more: Any) -> Native:
     def with_forget(x: Array) -> Array:
         i, g, o = jnp.split(x, 3, axis=-1)
         return jnp.concatenate([i, o, jnp.zeros_like(i), g], axis=-1)
 
-    w_x, w_h, b = map(with_forget, params)
-    return _native("LSTM", w_x, w_h, b, jnp.zeros_like(b), input_forget=1)
+    w_x, w_h, b = map(with_forget, (params.w_x, params.w_h, params.b))
+    more |= _functions(cell, *OF_LSTM)
+    return _native("LSTM", w_x, w_h, b, jnp.zeros_like(b), input_forget=1, **more)
+
+
+def _write_coupled_peephole(cell: Any, params: CoupledPeepholeLSTMParams) -> Native:
+    _no_clip(cell)
+    none = jnp.zeros_like(params.w_c[: cell.hidden_size])
+    return _write_coupled(cell, cast(Any, params), P=jnp.concatenate([params.w_c, none]))
+
+
+def _no_clip(cell: Any) -> None:
+    if cell.activation_clip is not None:
+        raise ValueError(f"ONNX cannot hold {cell}: its peepholes know no activation_clip")
 
 
 def _write_gru(cell: GRU, params: GRUParams) -> Native:
     b_x, b_h = split_biases(params.b, params.b_n)
     blocks = (reorder(x, (1, 0, 2)) for x in (params.w_x, params.w_h, b_x, b_h))
-    return _native("GRU", *blocks, linear_before_reset=1)
+    return _native("GRU", *blocks, linear_before_reset=1, **_functions(cell, *OF_GRU))
 
 
 def _write_reset_before(cell: ResetBeforeGRU, params: Any) -> Native:
     w_x, w_h, b = (reorder(x, (1, 0, 2)) for x in params)
-    return _native("GRU", w_x, w_h, b, jnp.zeros_like(b))
+    functions = _functions(cell, *OF_GRU)
+    return _native("GRU", w_x, w_h, b, jnp.zeros_like(b), **functions)
 
 
 def _write_elman(cell: Elman, params: ElmanParams) -> Native:
-    names = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
-    names["hard_sigmoid"] = "HardSigmoid"
-    if cell.activation not in names:
-        raise ValueError(f"ONNX cannot hold {cell}: its RNN has {', '.join(names)}")
     zeros = jnp.zeros_like(params.b)
-    activations = [names[cell.activation]]
-    return _native("RNN", *params, zeros, activations=activations)
+    return _native("RNN", *params, zeros, **_functions(cell, "activation"))
+
+
+def _functions(cell: Any, *fields: str) -> dict[str, Any]:
+    """The attributes of what a cell computes elementwise, where it is not the usual."""
+    known = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    given = [getattr(cell, field) for field in fields]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"ONNX cannot hold {cell}: it has {', '.join(known)}")
+    names = [known[name] for name in given]
+    attributes: dict[str, Any] = {"activations": names}
+    if getattr(cell, "activation_clip", None) is not None:
+        attributes["clip"] = cell.activation_clip
+    return attributes
 
 
 WRITERS = {
     LSTM: _write_lstm,
     PeepholeLSTM: _write_peephole,
     CoupledLSTM: _write_coupled,
+    CoupledPeepholeLSTM: _write_coupled_peephole,
     GRU: _write_gru,
     ResetBeforeGRU: _write_reset_before,
     Elman: _write_elman,

@@ -1,5 +1,6 @@
 """Files of data: where they lie, their bytes unpacked, and a digest of them."""
 
+import glob
 import gzip
 import hashlib
 import json
@@ -21,6 +22,32 @@ def locate(data: Path) -> Path:
         if (found := place / os.path.expanduser(data)).exists():
             return found.absolute()
     raise ValueError(f"no data at {data}: --data takes a file or a folder")
+
+
+def locate_all(data: Path) -> list[Path]:
+    """The same of a file or folder, or of all that a pattern such as "books/*.txt" fits, in
+    the order of their names. Raises ValueError if there is nothing."""
+    try:
+        return [locate(data)]  # whose name may look like a pattern
+    except ValueError:
+        for place in (Path(), Path(os.environ.get("JAXRNN_DATA", ""))):
+            pattern = str(place / os.path.expanduser(data))
+            if found := sorted(glob.glob(pattern, recursive=True)):
+                return [Path(path).absolute() for path in found]
+        raise
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file itself, or all files in a folder and below, in the order of their paths; what
+    begins with a dot is hidden."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from jaxrnn.data.files import locate, read_bytes
+from jaxrnn.data.files import files_of, locate_all, read_bytes
 from jaxrnn.data.text_files import read_text
 
 SPLITS = ("train", "valid", "test")
@@ -14,18 +14,26 @@ def read_splits(
 ) -> dict[str, bytes]:
     """The text of each split in UTF-8; `test` is missing where there is none.
 
-    A file is cut by `shares` in its order; a folder has one file a split, known by its
-    name, or one file. Where `tokens` is "byte", any bytes will do. Raises ValueError if
-    there is no such text.
+    A file is cut by `shares` in its order. A folder has one file a split, known by its
+    name; else all files in it and below, in the order of their paths, are one text, and so
+    are those that a pattern such as "books/*.txt" fits. Where `tokens` is "byte", any bytes
+    will do. Raises ValueError if there is no such text.
     """
-    data = locate(data)
-    if data.is_dir():
-        files = sorted(path for path in data.iterdir() if path.is_file())
-        files = [path for path in files if not path.name.startswith(".")]
-        if len(files) != 1 or any(is_for(name, files[0]) for name in SPLITS):
-            return _folder(data, files, tokens)
-        data = files[0]
-    return _cut(data, _content(data, tokens), shares)
+    found = locate_all(data)
+    if len(found) == 1 and found[0].is_dir():
+        (folder,) = found
+        here = [path for path in files_of(folder) if path.parent == folder]
+        if any(is_for(name, path) for name in SPLITS for path in here):
+            return _folder(folder, here, tokens)
+    return _cut(data, read_whole(data, tokens), shares)
+
+
+def read_whole(data: Path, tokens: str = "character") -> bytes:
+    """All of a file, a folder or a pattern as one text, as `read_splits` reads it."""
+    files = [path for found in locate_all(data) for path in files_of(found)]
+    if not files:
+        raise ValueError(f"{data} has no file in it")
+    return b"\n".join(_content(path, tokens) for path in files)
 
 
 def _content(path: Path, tokens: str) -> bytes:

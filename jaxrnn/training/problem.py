@@ -30,6 +30,8 @@ class Problem(abc.ABC):
     tokens_per_step: int | None = None  # what speed is told in, instead of rows
     # What a run rests on beside its options: digests of the data, for one.
     fingerprint: Mapping[str, Any] = MappingProxyType({})
+    # What `jaxrnn.load` opens a run with: a class derived from `Opened`, "module:Class".
+    opened_by: str | None = None
     # Texts to keep in the run's folder, by file name: the tokenizer, for one.
     files: Mapping[str, str] = MappingProxyType({})
 

@@ -90,13 +90,13 @@ class Trainer:
         if DATA in tuple(self.problem.batch_spec(np.arange(rows))):
             check_rows(rows // self.accumulate, self.mesh)
 
-    def init(self, seed: int) -> TrainState:
-        """The state before the first step, made where it lies on the mesh."""
-        create = jax.jit(
-            lambda: self._create(jax.random.key(seed)),
+    def init(self, seed: int, params: Any = None) -> TrainState:
+        """The state before the first step, made where it lies on the mesh; with `params`
+        in place of those that the problem draws, where some are given."""
+        return jax.jit(
+            lambda params: self._create(jax.random.key(seed), params),
             out_shardings=placements(self.like),
-        )
-        return create()
+        )(params)
 
     @cached_property
     def like(self) -> TrainState:
@@ -230,8 +230,9 @@ class Trainer:
         # Each behind a barrier, or XLA puts them together again at every turn of a loop.
         return jax.tree.map(jax.lax.optimization_barrier, params)
 
-    def _create(self, key: Array) -> TrainState:
-        params, carry = self.problem.init(key)
+    def _create(self, key: Array, params: Any = None) -> TrainState:
+        drawn, carry = self.problem.init(key)
+        params = drawn if params is None else params
         return self._begin(key, params, self.transform.init(params), carry)
 
     def _begin(self, key: Array, params: Any, opt_state: Any, carry: Any) -> TrainState:

@@ -18,10 +18,11 @@ from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
 
 import jaxrnn
-from experiments.speed.gpu.layers import inputs
-from experiments.speed.gpu.measure import distance
-from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_cudnn
+
+from ..probes import brief, emit
+from .layers import inputs
+from .measure import distance
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 

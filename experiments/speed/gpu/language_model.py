@@ -20,10 +20,11 @@ import numpy as np
 from flax import nnx
 
 import jaxrnn
-from experiments.speed.gpu.layers import GRAPH, UNROLLED_GRAPH, unrolled
-from experiments.speed.gpu.measure import alone, compile_all, milliseconds, waited
-from experiments.speed.probes import brief, emit
 from jaxrnn.models import LanguageModel
+
+from ..probes import brief, emit
+from .layers import GRAPH, UNROLLED_GRAPH, unrolled
+from .measure import alone, compile_all, milliseconds, waited
 
 V, B, T, RATE = 10_000, 20, 35, 0.1
 

@@ -22,11 +22,12 @@ from flax import linen
 from jax import Array
 
 import jaxrnn
-from experiments.speed.gpu.measure import alone, compile_all, distance, milliseconds, waited
-from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_cudnn, to_linen
 from jaxrnn.strategies.choose import Named
 from jaxrnn.strategies.turns import STEPS_A_TURN
+
+from ..probes import brief, emit
+from .measure import alone, compile_all, distance, milliseconds, waited
 
 CELLS = {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU}
 PREFIX = 16
@@ -72,7 +73,7 @@ def flax(cell: Any, dtype: str) -> Program:
 
 
 def cudnn(cell: Any, precision: Any) -> Program:
-    from experiments.speed.gpu.cudnn import lstm  # which imports this module's inputs
+    from .cudnn import lstm  # which imports this module's inputs
 
     return Program(lambda w, xs: lstm(cell, w, xs, precision), weights=to_cudnn)
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn
-from experiments.speed.gpu import layers, persistent, persistent_check
-from experiments.speed.gpu.measure import distance
-from experiments.speed.probes import brief, emit
+
+from ..probes import brief, emit
+from . import layers, persistent, persistent_check
+from .measure import distance
 
 
 def lowered(name: str, function: Any, *arguments: Any) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 from jax import Array
 
 import jaxrnn
-from experiments.speed.gpu.measure import alone, compile_all, distance
-from experiments.speed.probes import brief, emit
 from jaxrnn.strategies.choose import STRATEGIES, Named
+
+from ..probes import brief, emit
+from .measure import alone, compile_all, distance
 
 T, B, D, H = 70, 5, 32, 48
 

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.speed.gpu import persistent_backward, persistent_forward
-from experiments.speed.gpu.tiles import ROWS, begins
 from jaxrnn.cells.lstm import LSTMCarry, LSTMParams
+
+from . import persistent_backward, persistent_forward
+from .tiles import ROWS, begins
 
 
 class Passes(NamedTuple):

@@ -16,10 +16,11 @@ import numpy as np
 from jax import Array
 
 import jaxrnn
-from experiments.speed.gpu import persistent
-from experiments.speed.gpu.layers import inputs
-from experiments.speed.gpu.measure import alone, compile_all, distance, milliseconds, waited
-from experiments.speed.probes import brief, emit
+
+from ..probes import brief, emit
+from . import persistent
+from .layers import inputs
+from .measure import alone, compile_all, distance, milliseconds, waited
 
 UNITS = 32  # of a block
 TOLERANCE = {"forward": 1e-2, "gradient": 3e-2}

@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from experiments.speed.gpu.tiles import ACC, ROWS, begins, call, load, shared, valids
 from jaxrnn.cells.activations import sigmoid
+
+from .tiles import ACC, ROWS, begins, call, load, shared, valids
 
 
 def advance(gates: list[Array], h: Array, c: Array, flags: Array) -> tuple[Array, Array]:

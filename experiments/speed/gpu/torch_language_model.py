@@ -10,8 +10,8 @@ import argparse
 
 import torch
 
-from experiments.speed.gpu.measure import alone, milliseconds
-from experiments.speed.probes import emit
+from ..probes import emit
+from .measure import alone, milliseconds
 
 V, B, T, RATE = 10_000, 20, 35, 0.1
 

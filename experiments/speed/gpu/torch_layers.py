@@ -14,10 +14,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # JAX makes weights and reference here, no 
 import numpy as np
 import torch
 
-from experiments.speed.gpu.layers import PREFIX, inputs, reference
-from experiments.speed.gpu.measure import alone, distance, milliseconds
-from experiments.speed.probes import brief, emit
 from jaxrnn.convert import to_torch
+
+from ..probes import brief, emit
+from .layers import PREFIX, inputs, reference
+from .measure import alone, distance, milliseconds
 
 MODES = {  # dtype, TF32
     "float32": (torch.float32, False),

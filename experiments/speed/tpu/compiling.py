@@ -12,8 +12,8 @@ import re
 import time
 from typing import Any
 
-from experiments.speed.probes import brief, emit
-from experiments.speed.tpu import hlo, made_up, programs
+from ..probes import brief, emit
+from . import hlo, made_up, programs
 
 GIB = {"v5e": 16, "v6e": 32}  # of a chip's memory; the compiler itself keeps a part
 MIB = 2**20

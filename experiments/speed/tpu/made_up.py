@@ -11,22 +11,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.language_model import config as language_model
-from experiments.language_model.problem import NextToken
-from experiments.long_lag import config as long_lag
-from experiments.long_lag.trials import make_trials
-from experiments.music import config as music
-from experiments.music.pieces import KEYS, SPLITS, Pieces
-from experiments.music.problem import Music
-from experiments.sentiment import config as sentiment
-from experiments.sentiment.data import Corpus, Example
-from experiments.sentiment.problem import Sentiment
-from experiments.translation import config as translation
-from experiments.translation.pairs import Pairs
-from experiments.translation.problem import Languages, Translation
 from jaxrnn.data.tokenizer import END_OF_LINE, UNKNOWN, Tokenizer
 from jaxrnn.data.vocabulary import MARKS, Vocabulary
 from jaxrnn.training import Trainer
+
+from ...language_model import config as language_model
+from ...language_model.problem import NextToken
+from ...language_model.text import Text
+from ...long_lag import config as long_lag
+from ...long_lag.trials import make_trials
+from ...music import config as music
+from ...music.pieces import KEYS, SPLITS, Pieces
+from ...music.problem import Music
+from ...sentiment import config as sentiment
+from ...sentiment.data import Corpus, Example
+from ...sentiment.problem import Sentiment
+from ...translation import config as translation
+from ...translation.pairs import Pairs
+from ...translation.problem import Languages, Translation
 
 # Of tinyshakespeare and of Penn Treebank; a byte is one of 256.
 VOCABULARIES = {"character": 66, "word": 10_000}
@@ -106,7 +108,9 @@ def learn_text(name: str, config: Any) -> Trainer:
     tokenizer = Tokenizer(config.tokens, symbols)
     count = config.batch_size * config.sequence_length + 1
     text = (" " if config.tokens == "word" else "").join(["a"] * count).encode()
-    return config.make_trainer(NextToken(config, tokenizer, {"train": text, "valid": text}))
+    encoded = tokenizer.encode(text)
+    tokens = {"train": encoded, "valid": encoded}
+    return config.make_trainer(NextToken(config, Text(tokenizer, tokens, sha256="")))
 
 
 def learn_trials(name: str, config: Any) -> Trainer:

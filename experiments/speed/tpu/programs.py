@@ -11,11 +11,12 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from experiments.language_model.problem import NextToken
-from experiments.long_lag.trials import AT_ONCE, Trials
 from jaxrnn.models import Sampling, sample
 from jaxrnn.training import Trainer
 from jaxrnn.training.mesh import DATA, MODEL, everywhere, placed_like
+
+from ...language_model.problem import NextToken
+from ...long_lag.trials import AT_ONCE, Trials
 
 PROMPT, WRITTEN = 16, 200
 
@@ -65,10 +66,11 @@ def programs(trainer: Trainer) -> Programs:
     carry = placed_like(carry, problem.carry_spec, mesh)
     yield "evaluation", lambda: trainer._measure.lower(params, carry, longest)
 
-    if isinstance(problem, NextToken):
+    if isinstance(problem, NextToken) and problem.config.cell != "transformer":
 
         def write(params: Any, prompt: Any, key: Any) -> Any:
-            return sample(problem.model(params), prompt, WRITTEN, key, Sampling(0.7))
+            model: Any = problem.model(params)
+            return sample(model, prompt, WRITTEN, key, Sampling(0.7))
 
         prompt = placed_like(jax.ShapeDtypeStruct((PROMPT, 1), jnp.int32), everywhere, mesh)
         yield "sampler", lambda: jax.jit(write).lower(params, prompt, state.key)

@@ -68,9 +68,14 @@ class RunDirectory:
             raise ValueError(self._refusal(told, misfit()))
         return changes
 
-    def enter(self, description: Description) -> None:
-        """Makes the folder that of the run `description`."""
+    def enter(
+        self, description: Description, files: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Makes the folder that of the run `description`, with the texts `files` in it,
+        and the config last: where it is there the run has begun."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_text(self.path / name, content)
         write_json(self.config, as_json_has_it(description))
 
     def remember(self, event: Mapping[str, Any]) -> None:

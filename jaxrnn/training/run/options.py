@@ -35,6 +35,9 @@ class Options:
     data: Path | None = None
     """A file or a folder. A relative path is looked for from here, then in the folder
     that JAXRNN_DATA names."""
+    init_from: Path | None = None
+    """The folder of a run of the same sizes: begin with its best parameters, and with its
+    vocabulary where there is one, to train them on (fine-tuning)."""
     resume: Literal["auto", "never", "must"] = "auto"
     """What to do with a run that is already in the folder."""
     allow_change: tuple[str, ...] = ()
@@ -125,6 +128,7 @@ class Options:
     def before(self) -> dict[str, Any]:
         """What runs of versions that lacked an option were trained with."""
         before = {
+            "init_from": None,
             "eval_batches": None,
             "weight_decay_of": "all",
             "accumulate": 1,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.opened import Step
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.store.checkpoint import CheckpointStore, Restored
@@ -40,9 +41,15 @@ def check_data(path: Path, sha256: str) -> None:
         )
 
 
-def best_params(path: Path, options: Options, like: Any) -> Any:
+def best_params(path: Path, options: Options, like: Any, step: Step = "best") -> Any:
+    """The parameters to use of the run at `path`, as `read_params` finds them."""
+    return read_params(path, options, like, step).state
+
+
+def read_params(path: Path, options: Options, like: Any, step: Step = "best") -> Restored:
     """The parameters to use of the run at `path`, of the shapes of `like`: of its best
-    state, or the newest one before its first evaluation; averages if it kept some.
+    state, or the newest one before its first evaluation or where `step` is "latest";
+    averages if it kept some.
 
     Nothing else of the state is read, so neither the kind of its random key nor its
     optimiser matters, nor the mode of JAX and the devices that it was trained with. Raises
@@ -51,9 +58,12 @@ def best_params(path: Path, options: Options, like: Any) -> Any:
     averages = options.average or options.average_after is not None
     name = "averages" if averages else "params"
     store = CheckpointStore(path)
-    restored = store.restore_best({name: like}, part=True)
+    restored = None
+    if step == "best":
+        restored = store.restore_best({name: like}, part=True)
     restored = restored or store.restore({name: like}, part=True)
-    return existing(restored, path).state[name]
+    found = existing(restored, path)
+    return found._replace(state=found.state[name])
 
 
 def newest_state(path: Path, trainer: Trainer) -> TrainState:

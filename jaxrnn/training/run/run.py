@@ -11,10 +11,11 @@ import jax
 from jaxrnn.extras import require
 from jaxrnn.training.evaluation import watching
 from jaxrnn.training.processes import first_only, is_first, together
-from jaxrnn.training.run.directory import RunDirectory, write_json, write_text
+from jaxrnn.training.run.directory import RunDirectory, write_json
 from jaxrnn.training.run.loop import Halted, Loop, shown_until
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics
 from jaxrnn.training.run.options import Options
+from jaxrnn.training.run.origin import ORIGIN, Origin, read_origin
 from jaxrnn.training.run.plot import plot_losses
 from jaxrnn.training.run.progress import Progress, figures_shown
 from jaxrnn.training.run.skips import Skips
@@ -58,8 +59,10 @@ class Run:
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
             first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
+            self.store = CheckpointStore(self.directory.path)
+            self.origin = self._read_origin()
             first_only(self._compare)
-            self.store = stack.enter_context(CheckpointStore(self.directory.path))
+            stack.enter_context(self.store)
             self.store.sweep()
             self._go_on()
             # Only now, when nothing can be refused any more.
@@ -97,6 +100,9 @@ class Run:
         with self._progress() as progress:
             if step:
                 progress.say(f"going on from step {step} of {self.directory.path}")
+            elif self.origin is not None:
+                began = self.options.init_from
+                progress.say(f"beginning with step {self.origin.step} of {began}")
             loop = Loop(
                 self.trainer,
                 self.plan,
@@ -175,15 +181,30 @@ class Run:
             if name.startswith("valid_")
         }
 
+    def _read_origin(self) -> Origin | None:
+        """Where the run begins, if that is with another run, and not begun already."""
+        if self.options.init_from is None or self.store.steps():
+            return None
+        like, opened_by = self.trainer.like.params, self.problem.opened_by
+        return together(lambda: read_origin(self.options, like, opened_by))
+
     def _compare(self) -> None:
         options = self.options
         self.description = (
             asdict(options) | self.trainer.fingerprint | dict(self.problem.fingerprint)
         )
+        if self.problem.opened_by is not None:
+            self.description["opened_by"] = self.problem.opened_by
+        if self.origin is not None:
+            self.description |= self.origin.description
+        elif self.directory.config.is_file():
+            former = self.directory.read_config()
+            kept = former.keys() & set(ORIGIN)
+            self.description |= {name: former[name] for name in kept}
         self.changes = self.directory.compare(
             self.description,
             options.resume,
-            free=options.free,
+            free=options.free | {"opened_by"},
             before=options.before,
             misfit=lambda: misfit(
                 self.directory.path / "checkpoints", self.trainer.like, self.trainer.upgrade
@@ -194,7 +215,8 @@ class Run:
     def _go_on(self) -> None:
         restored = self.store.restore(self.trainer.like, upgrade=self.trainer.upgrade)
         if restored is None:
-            self.state = self.trainer.init(self.options.seed)
+            params = None if self.origin is None else self.origin.params
+            self.state = self.trainer.init(self.options.seed, params)
         else:
             self.state, self.seconds = restored.state, restored.record["seconds"]
             self.skips = self.skips.joined_by(restored.record)
@@ -209,9 +231,7 @@ class Run:
             )
 
     def _begin(self) -> None:
-        self.directory.enter(self.description)
-        for name, content in self.problem.files.items():
-            write_text(self.directory.path / name, content)
+        self.directory.enter(self.description, self.problem.files)
         self._remember()
 
     def _go_back(self, halted: Halted) -> None:

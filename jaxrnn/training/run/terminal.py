@@ -8,7 +8,7 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from jaxrnn.training.run.programs import keep_programs
 
@@ -35,6 +35,15 @@ def speak_to_nobody() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def input_lines() -> Iterator[str]:
+    """The lines of standard input as they come, in UTF-8 and without their ends; what is no
+    character is replaced."""
+    if sys.stdin is None:  # closed by whoever started the command
+        return
+    for line in sys.stdin.buffer:
+        yield line.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
 
 
 def as_bytes(argument: str) -> bytes:
