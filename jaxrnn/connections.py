@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Composition, Recurrence, Run, across, exportable
+from jaxrnn.arrays import across
+from jaxrnn.cell import Composition, Recurrence, Run, exportable
 from jaxrnn.cells.activations import sigmoid
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.cells.layernorm import normalise

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Params, exportable, widen, zeros
+from jaxrnn.arrays import widen, zeros
+from jaxrnn.cell import Carry, Cell, Params, exportable
 
 
 @exportable

@@ -25,7 +25,8 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, cast_like, widen
+from jaxrnn.arrays import cast_like, widen
+from jaxrnn.cell import Cell, Composition, Recurrence
 from jaxrnn.strategies import Chunkwise, Scan, Strategy
 from jaxrnn.strategies.choose import STRATEGIES
 from jaxrnn.strategies.select import select

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence, across
+from jaxrnn.arrays import across
+from jaxrnn.cell import Carry, Cell, Composition, Params, Recurrence
 from jaxrnn.entry import (
     as_array,
     as_carry,

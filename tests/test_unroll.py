@@ -23,7 +23,7 @@ from jaxrnn import (
     Stack,
     unroll,
 )
-from jaxrnn.cell import widen
+from jaxrnn.arrays import widen
 from jaxrnn.cells.elman import ElmanCarry, ElmanParams
 from jaxrnn.cells.lstm import LSTMCarry
 

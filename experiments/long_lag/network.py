@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import jaxrnn
-from jaxrnn.cell import across
+from jaxrnn.arrays import across
 from jaxrnn.cells.initial import uniform
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 import jaxrnn
 from jaxrnn import convert
-from jaxrnn.cell import Cell, zeros
+from jaxrnn.arrays import zeros
+from jaxrnn.cell import Cell
 
 from .probes import emit
 

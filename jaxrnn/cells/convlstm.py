@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable, zeros
+from jaxrnn.arrays import across, zeros
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.activations import squash
 from jaxrnn.cells.initial import lecun_normal, orthogonal
 from jaxrnn.cells.lstm import LSTMCarry

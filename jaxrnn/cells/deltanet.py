@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Params, across, cast_like, exportable, widen
+from jaxrnn.arrays import across, cast_like, widen
+from jaxrnn.cell import Cell, Params, exportable
 from jaxrnn.cells.contain import contain
 from jaxrnn.cells.initial import lecun_normal, uniform
 from jaxrnn.cells.triangular import decays, sight, strictly_lower, substitute

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, exportable, widen, zeros
+from jaxrnn.arrays import across, widen, zeros
+from jaxrnn.cell import exportable
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.constants import check_number, check_size
 from jaxrnn.linear import Affine, LinearCell

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, exportable, zeros
+from jaxrnn.arrays import across, zeros
+from jaxrnn.cell import exportable
 from jaxrnn.cells.activations import clip
 from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal

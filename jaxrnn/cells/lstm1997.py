@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable, zeros
+from jaxrnn.arrays import across, zeros
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.activations import ACTIVATIONS, check_activation, sigmoid
 from jaxrnn.cells.initial import uniform
 from jaxrnn.constants import check_number, check_numbers, check_size

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import across, exportable, widen
+from jaxrnn.arrays import across, widen
+from jaxrnn.cell import exportable
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.constants import check_number
 from jaxrnn.linear import Affine, RealLinearCell

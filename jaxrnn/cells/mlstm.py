@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, cast_like, exportable, widen
+from jaxrnn.arrays import across, cast_like, widen
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.contain import contain
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.constants import check_numbers, check_size

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable, widen, zeros
+from jaxrnn.arrays import across, widen, zeros
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.constants import check_size
 from jaxrnn.linear import Affine, RealLinearCell

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable, zeros
+from jaxrnn.arrays import across, zeros
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.activations import sigmoid, squash
 from jaxrnn.cells.initial import lecun_normal, orthogonal
 from jaxrnn.constants import check_number, check_size

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import across
+from jaxrnn.arrays import across
 
 
 def sight(reset: Array | None, like: Array) -> tuple[Array, Array]:

@@ -72,8 +72,9 @@ def from_onnx(
     taken, which then follow one another; or a NodeProto, with its constants by the names
     of its inputs. An LSTM becomes an LSTM, with P a PeepholeLSTM, with `input_forget` a
     CoupledLSTM, with both a CoupledPeepholeLSTM; a GRU a ResetBeforeGRU, with
-    `linear_before_reset` a GRU; an RNN an Elman. `direction` "reverse" becomes a Reversed, "bidirectional" a Bidirectional, several
-    nodes a Stack. Two biases become one, but for the GRU's inner one.
+    `linear_before_reset` a GRU; an RNN an Elman. `direction` "reverse" becomes a Reversed,
+    "bidirectional" a Bidirectional, several nodes a Stack. Two biases become one, but for
+    the GRU's inner one.
 
     Time leads whatever `layout` was. `sequence_lens` are the mask that `unroll` takes
     (`length_mask`), `initial_h` and `initial_c` its carry. Y is `[T, directions, B, H]`,

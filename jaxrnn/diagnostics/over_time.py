@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Recurrence, across
+from jaxrnn.arrays import across
+from jaxrnn.cell import Recurrence
 from jaxrnn.entry import leading_shape
 from jaxrnn.strategies.select import select
 from jaxrnn.unroll import unroll

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, Composition, Recurrence, Run, across, exportable, zeros
+from jaxrnn.arrays import across, zeros
+from jaxrnn.cell import Cell, Composition, Recurrence, Run, exportable
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.strategies.select import select
 

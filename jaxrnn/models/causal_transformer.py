@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import across
+from jaxrnn.arrays import across
 from jaxrnn.models.products import Dtype, Products
 from jaxrnn.models.transformer import EncoderLayer, check_width, sinusoids
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import Cell, Recurrence, across
+from jaxrnn.arrays import across
+from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.flax import RNN
 from jaxrnn.models.products import Dtype, Products
 from jaxrnn.wrappers.noise import noise_key

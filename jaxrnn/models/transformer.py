@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxrnn.cell import across, exportable
+from jaxrnn.arrays import across
+from jaxrnn.cell import exportable
 from jaxrnn.models.products import Dtype, Products
 
 
@@ -104,11 +105,9 @@ class Transformer(nnx.Module):
         self, encoded: TransformerEncoded, tokens: Array, *, key: Array | None = None
     ) -> Array:
         """The logits `[T, B, V]` of the word after each of `tokens` `[T, B]`."""
-        keys = _split(key, len(self.decoder) + 1)
-        xs = self._enter(
-            self.target_embedding, tokens.T, jnp.arange(tokens.shape[0]), keys[0]
-        )
-        causal = jnp.tril(jnp.ones((tokens.shape[0], tokens.shape[0]), bool))
+        keys, length = _split(key, len(self.decoder) + 1), tokens.shape[0]
+        xs = self._enter(self.target_embedding, tokens.T, jnp.arange(length), keys[0])
+        causal = jnp.tril(jnp.ones((length, length), bool))
         for layer, memory, layer_key in zip(
             self.decoder, encoded.memory, keys[1:], strict=True
         ):

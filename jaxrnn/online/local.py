@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Cell, widen
+from jaxrnn.arrays import widen
+from jaxrnn.cell import Cell
 from jaxrnn.online.online import Online, flat_of, moves
 
 

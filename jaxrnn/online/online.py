@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Recurrence, cast_like, exportable, widen
+from jaxrnn.arrays import cast_like, widen
+from jaxrnn.cell import Recurrence, exportable
 from jaxrnn.entry import as_array, as_numbers, as_params, leading_shape
 from jaxrnn.strategies.select import select
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Recurrence, widen
+from jaxrnn.arrays import widen
+from jaxrnn.cell import Recurrence
 from jaxrnn.online.online import Online, flat_of
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import cast_like
+from jaxrnn.arrays import cast_like
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.core import core_call
 from jaxrnn.strategies.select import select

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import cast_like, widen
+from jaxrnn.arrays import cast_like, widen
 from jaxrnn.strategies.call import Call
 
 

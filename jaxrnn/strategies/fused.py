@@ -21,7 +21,7 @@ from jax import Array
 from jax.custom_derivatives import zero_from_primal
 from jax.extend.core import Literal
 
-from jaxrnn.cell import widen
+from jaxrnn.arrays import widen
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.scan import loop
 from jaxrnn.strategies.select import select

@@ -14,7 +14,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-from jaxrnn.cell import cast_like
+from jaxrnn.arrays import cast_like
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.checkpoint import in_segments
 from jaxrnn.strategies.choose import PLATFORMS, cannot_serve, choose, refusals

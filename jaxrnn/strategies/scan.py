@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import cast_like, widen
+from jaxrnn.arrays import cast_like, widen
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step, project

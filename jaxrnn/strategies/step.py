@@ -13,7 +13,8 @@ import jax
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, cast_like, widen
+from jaxrnn.arrays import cast_like, widen
+from jaxrnn.cell import Cell
 from jaxrnn.strategies.call import Call
 
 

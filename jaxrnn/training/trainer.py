@@ -45,17 +45,14 @@ class Trainer:
     plateau: scales the updates down when evaluations no longer get better.
     mesh: the devices, along "data" for the rows of a batch and "model" for the units of
         cells; all along "data" unless given. `step` does not know how many there are.
-    halt_after: the steps in a row with numbers that are not finite after which the state
-        is frozen.
-    average: the decay d a step of averages of the params; 0 for none. After n updates they
-        are sum_k d^(n - k) params_k / sum_k d^(n - k) over k = 1 ... n: where training
-        began has no part in them (as Adam corrects its moments, Kingma & Ba 2015).
+    halt_after: steps in a row with numbers not finite after which the state is frozen.
+    average: the decay a step of averages of the params, 0 for none, in which where training
+        began has no part (see `Averaging`).
     average_after: their mean instead, over the updates since an evaluation was worse than
         the best of those before the last so many (NT-ASGD: Merity et al. 2018); over all
         updates if 0, and None for no such mean.
-    accumulate: the parts that a batch is learned from in, one after the other, with the
-        memory of one; loss and gradient are the means of theirs, each as the problem's
-        `weight` says.
+    accumulate: the parts that a batch is learned from in, one after the other; loss and
+        gradient are the means of theirs, each as the problem's `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
     fsdp: keep params, optimiser and averages in parts, one on each device (fully sharded
         data parallelism: Rajbhandari et al. 2020), not one along "model" alone. A step puts
@@ -255,8 +252,8 @@ class Trainer:
                 self._whole(state.params), state.carry, batch, key
             )
         if self.fsdp:
-            lie = placements(self.like.params)
-            gradients = jax.lax.with_sharding_constraint(gradients, lie)
+            kept = placements(self.like.params)
+            gradients = jax.lax.with_sharding_constraint(gradients, kept)
         scale = self.problem.rate(batch)
         if self.plateau is not None:
             scale = scale * state.evaluations.plateau.scale
@@ -277,9 +274,8 @@ class Trainer:
             params=params, opt_state=opt_state, carry=carry, averages=averages
         )
         finite = all_finite((loss, norm, updates, carry))
-        after = guarded(state, updated, finite, self.halt_after)
         told = {"loss": loss, "gradient_norm": norm, "finite": finite}
-        return after, metrics | told
+        return guarded(state, updated, finite, self.halt_after), metrics | told
 
     def _descend(self, params: Any, carry: Any, batch: Any, key: Array) -> tuple:
         """(loss, carry, metrics, gradients) of a batch."""

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import Cell, across, exportable
+from jaxrnn.arrays import across
+from jaxrnn.cell import Cell, exportable
 from jaxrnn.constants import check_number
 from jaxrnn.wrappers.noise import check_rates, drop
 from jaxrnn.wrappers.wrapper import Wrapper

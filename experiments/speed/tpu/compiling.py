@@ -51,7 +51,9 @@ def communication(module: hlo.Module) -> dict[str, Any]:
     """The loops' turns, the collectives, and which of them stand in a loop."""
     inside = hlo.in_loops(module.collectives)
     turns = [loop.turns or "?" for loop in module.loops]
-    names = [f"{found.kind} of {found.shape} in {found.place}" for found in inside]
+    names = [f"{found.kind} of {found.shape} in {found.place}" for found in inside[:3]]
+    if len(inside) > len(names):
+        names.append(f"and {len(inside) - len(names)} more")
     return {
         "turns": " ".join(map(str, turns)),
         "collectives": ", ".join(

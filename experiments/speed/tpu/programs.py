@@ -72,5 +72,6 @@ def programs(trainer: Trainer) -> Programs:
             model: Any = problem.model(params)
             return sample(model, prompt, WRITTEN, key, Sampling(0.7))
 
+        params = placed_like(params, everywhere, mesh)  # as a run that is opened again
         prompt = placed_like(jax.ShapeDtypeStruct((PROMPT, 1), jnp.int32), everywhere, mesh)
         yield "sampler", lambda: jax.jit(write).lower(params, prompt, state.key)
