@@ -169,5 +169,5 @@ def trainer(experiment: str, preset: str) -> Trainer:
 
 
 def _names(count: int) -> list[str]:
-    """So many different symbols, "a" the first."""
-    return ["a", *map(str, range(1, count))]
+    """So many different symbols of one character, "a" the first."""
+    return ["a", *(chr(0x4E00 + number) for number in range(1, count))]
