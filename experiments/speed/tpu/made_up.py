@@ -104,7 +104,8 @@ LARGER: dict[str, tuple[str, Any]] = {
 
 def learn_text(name: str, config: Any) -> Trainer:
     size = WORDS_OF_LARGER.get(name, VOCABULARIES.get(config.tokens, 0))
-    symbols = () if config.tokens == "byte" else (*_names(size - 2), UNKNOWN, END_OF_LINE)
+    marks = (UNKNOWN, END_OF_LINE) if config.tokens == "word" else (UNKNOWN,)
+    symbols = () if config.tokens == "byte" else (*_names(size - len(marks)), *marks)
     tokenizer = Tokenizer(config.tokens, symbols)
     count = config.batch_size * config.sequence_length + 1
     text = (" " if config.tokens == "word" else "").join(["a"] * count).encode()
