@@ -40,6 +40,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!jaxrnn\.).*")]
 ELSEWHERE = {
     "experiments/README.md": "/results.md",
     "experiments/speed/README.md": "/speed.md",
+    "CONTRIBUTING.md": "/contributing.md",
 }
 
 
