@@ -12,7 +12,6 @@ from sphinx.util.nodes import make_refnode
 import jaxrnn
 
 project = "jaxrnn"
-author = "the authors of jaxrnn"
 version = release = jaxrnn.__version__
 html_title = f"jaxrnn {version}"
 
@@ -21,6 +20,8 @@ exclude_patterns = ["_build"]
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {"show_toc_level": 2, "navbar_persistent": []}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_copy_source = False
 

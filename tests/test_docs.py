@@ -61,6 +61,10 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
+def test_the_citation_names_the_version():
+    assert f"\nversion: {jaxrnn.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def pages():
     """The documents, by their path."""
     found = [
