@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # plain_docstrings
@@ -56,20 +57,22 @@ def by_public_name(app, env, node, contnode):
     exported. What is not, such as a TypeVar or a base class, stays a plain name."""
     if node["refdomain"] != "py" or not node["reftarget"].startswith("jaxrnn."):
         return None
-    module, _, name = node["reftarget"].rpartition(".")
-    thing = getattr(sys.modules.get(module), name, None)
-    domain = env.get_domain("py")
-    for public, entry in domain.objects.items():
-        if public.rpartition(".")[2] == name and _named(public) is thing is not None:
+    thing = named(node["reftarget"])
+    name = node["reftarget"].rpartition(".")[2]
+    for public, entry in env.get_domain("py").objects.items():
+        if public.rpartition(".")[2] == name and named(public) is thing is not None:
             to = node["refdoc"], entry.docname, entry.node_id
             return make_refnode(app.builder, *to, contnode, public)
     return None if thing is None else contnode
 
 
-def _named(path):
-    """What a dotted name of the reference stands for; None for a part of a class."""
+def named(path):
+    """What the dotted name of a module's own stands for; None if there is no such."""
     module, _, name = path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:  # the name of a class's own
+        return None
 
 
 def pass_over_fields(app, what, name, thing, skip, options):
