@@ -1,5 +1,6 @@
 """How the site is built: `make docs`."""
 
+import inspect
 import re
 import sys
 from importlib import import_module
@@ -8,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # plain_docstrings
 
 import plain_docstrings
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
 
 import jaxrnn
@@ -75,6 +77,15 @@ def named(path):
         return None
 
 
+def own_signature(app, what, name, thing, options, signature, returns):
+    """Of a Flax module that of its `__init__`, which NNX's metaclass hides."""
+    if what != "class" or signature != "(*args: Any, **kwargs: Any)":
+        return None
+    shown = inspect.signature(thing.__init__)
+    shown = shown.replace(parameters=list(shown.parameters.values())[1:])
+    return stringify_signature(shown, unqualified_typehints=True), returns
+
+
 def pass_over_fields(app, what, name, thing, skip, options):
     """A NamedTuple's fields are shown together, as they stand in its source."""
     return True if type(thing).__name__ == "_tuplegetter" else None
@@ -83,5 +94,6 @@ def pass_over_fields(app, what, name, thing, skip, options):
 def setup(app):
     app.connect("missing-reference", by_public_name)
     app.connect("source-read", link_within)
+    app.connect("autodoc-process-signature", own_signature)
     app.connect("autodoc-skip-member", pass_over_fields)
     app.connect("autodoc-process-docstring", plain_docstrings.process)

@@ -18,7 +18,7 @@ def as_rest(lines: list[str]) -> list[str]:
     rest: list[str] = []
     shown = False  # whether what came last is shown as it stands
     for block in _blocks(lines):
-        if all(line.startswith("    ") for line in block):
+        if all(line.startswith(" ") for line in block):
             rest += [] if shown else ["::", ""]
             shown = True
             rest += [*block, ""]
@@ -53,8 +53,7 @@ def _blocks(lines: list[str]) -> list[list[str]]:
 def _paragraphs(block: list[str]) -> list[list[str]]:
     """One paragraph, or the entries of a list."""
     margin = [line for line in block if not line.startswith(" ")]
-    is_list = len(margin) < len(block) or len(block) > 1
-    if not (is_list and all(map(ENTRY.match, margin))):
+    if len(block) == 1 or not all(map(ENTRY.match, margin)):
         return [[_inline(line.strip()) for line in block]]
     entries: list[list[str]] = []
     for line in block:
