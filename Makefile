@@ -2,6 +2,7 @@
 # make test    sets up .venv and runs every test
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make lint    style and types
+# make docs    builds the site into build/site; warnings are errors
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
 # make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
 # make tpu-check   what the compiler of TPUs makes of every preset, without a TPU: needs the extra tpu
@@ -19,7 +20,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test faults lint gpu-check gpu-rows tpu-check
+.PHONY: train test faults lint docs gpu-check gpu-rows tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -35,6 +36,10 @@ lint: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+docs: $(VENV)/docs-$(VERSION)
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "build/site/index.html"
 
 # GPU_PYTHON: an environment of yours with JAX for CUDA (and PyTorch, the rival).
 gpu-check: $(GPU_READY)
@@ -55,4 +60,8 @@ $(VENV)/run-$(VERSION): pyproject.toml constraints.txt
 
 $(VENV)/test-$(VERSION): $(VENV)/run-$(VERSION)
 	$(INSTALL) -e '.[dev,peers]'
+	@touch $@
+
+$(VENV)/docs-$(VERSION): $(VENV)/run-$(VERSION)
+	$(INSTALL) -e '.[experiments,docs]'
 	@touch $@

@@ -1,8 +1,15 @@
 """What the documents say is so."""
 
 import re
+import sys
+from contextlib import redirect_stdout
+from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
+from inspect import cleandoc, isclass, isroutine
+from io import StringIO
 from pathlib import Path
+from pkgutil import iter_modules
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +17,7 @@ import pytest
 from recurrences import RECURRENCES
 
 import jaxrnn
+import jaxrnn.data
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = [
@@ -53,22 +61,125 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/cells.md"])
-def test_the_python_of_a_document_runs_as_pasted(document):
-    scope = {}
-    for block in (ROOT / document).read_text().split("```python\n")[1:]:
-        code = block.split("```")[0]
-        if "import torch" in code and not find_spec("torch"):
-            continue
-        exec(code, scope)
-    assert scope["ys"].shape[:2] == (35, 20)
+def test_the_citation_names_the_version():
+    assert f"\nversion: {jaxrnn.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-def test_every_file_that_the_readme_links_exists():
-    for document in (
+def pages():
+    """The documents, by their path."""
+    found = [
         ROOT / "README.md",
-        *ROOT.glob("docs/*.md"),
-        *ROOT.glob("experiments/*.md"),
-    ):
-        for link in re.findall(r"\]\(([^):]+)\)", document.read_text()):
-            assert (document.parent / link).exists(), f"{document.name} links {link}"
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("experiments/**/*.md"),
+    ]
+    return [path.relative_to(ROOT).as_posix() for path in sorted(found)]
+
+
+def python_of(page):
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+
+
+# What docs/training.md shows are the examples, which test_examples.py runs.
+@pytest.mark.parametrize(
+    "page", [p for p in pages() if python_of(p) and p != "docs/training.md"]
+)
+def test_the_python_of_a_page_runs_as_pasted(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "pasted"}
+    for block in python_of(page):
+        wanted = re.findall(r"^(?:import|from) (torch|keras|haiku|equinox)\b", block, re.M)
+        if not all(map(find_spec, wanted)):
+            pytest.skip(f"{' and '.join(wanted)} not installed")
+        with jax.numpy_dtype_promotion("standard"):  # as the reader has it
+            exec(compile(block, page, "exec"), scope)
+    if page in ("README.md", "docs/cells.md"):
+        assert scope["ys"].shape[:2] == (35, 20)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_file_that_a_page_links_exists(page):
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", text):
+        assert ((ROOT / page).parent / link).exists(), f"{page} links {link}"
+
+
+def commands():
+    """What the documents have people type, each with the page: python -m MODULE ..."""
+    for page in pages():
+        text = (ROOT / page).read_text().replace("\\\n", " ")
+        for typed in re.findall(r"python -m ((?:experiments|jaxrnn)\.[^\n`#|]*)", text):
+            yield page, typed.split()
+
+
+@lru_cache
+def help_of(module, *preset):
+    """What a command says of itself."""
+    shown = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        patch.setattr(sys, "argv", [module, *preset, "--help"])
+        with pytest.raises(SystemExit):
+            import_module(module).main()
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize("module", sorted({typed[0] for _, typed in commands()}))
+def test_the_commands_in_the_documents_are_there(module):
+    for page, (named, *words) in commands():
+        if named != module or "PRESET" in words:
+            continue
+        preset = words[:1] if module.endswith(".train") else []
+        assert all(name in help_of(module) for name in preset), f"{page}: no {preset}"
+        for option in re.findall(r"--[\w-]+", " ".join(words)):
+            known = re.search(rf"{option}\b", help_of(module, *preset))
+            assert known, f"{page}: {module} has no {option}"
+
+
+SUBPACKAGES = "strategies flax convert online models training diagnostics testing".split()
+DATA = [f"jaxrnn.data.{module.name}" for module in iter_modules(jaxrnn.data.__path__)]
+
+
+@pytest.mark.parametrize("module", ["jaxrnn", *(f"jaxrnn.{s}" for s in SUBPACKAGES), *DATA])
+def test_every_public_name_is_in_the_reference(module):
+    reference = "".join(p.read_text() for p in ROOT.glob("docs/reference/*.md"))
+    told = set()
+    for part in reference.split(".. currentmodule:: ")[1:]:
+        current, _, rest = part.partition("\n")
+        names = re.findall(r"^\.\. auto(?:class|function|exception):: (\w+)", rest, re.M)
+        told |= {f"{current}.{name}" for name in names}
+    here = import_module(module)
+    exports = hasattr(here, "__path__")  # a package has names from its modules
+    public = {
+        f"{module}.{name}"
+        for name, value in vars(here).items()
+        if (isclass(value) or isroutine(value)) and not name.startswith("_")
+        if value.__module__ == module
+        or (exports and value.__module__.startswith("jaxrnn."))
+    }
+    assert public <= told, f"not in docs/reference: {', '.join(sorted(public - told))}"
+
+
+def test_a_docstring_is_shown_as_it_was_written(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    written = """A sum over *all* of `x`, |x| and part_n(y).
+
+        c' = f * c
+        h = o_t
+
+    rate: how much,
+        of what.
+    mask `[T]`: where."""
+    shown = import_module("plain_docstrings").as_rest(cleandoc(written).split("\n"))
+    assert shown == [
+        r"A sum over \*all\* of ``x``, \|x\| and part\_n(y).",
+        "",
+        "::",
+        "",
+        "    c' = f * c",
+        "    h = o_t",
+        "",
+        "* rate: how much,",
+        "  of what.",
+        "",
+        "* mask ``[T]``: where.",
+        "",
+    ]

@@ -1,0 +1,99 @@
+"""How the site is built: `make docs`."""
+
+import inspect
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # plain_docstrings
+
+import plain_docstrings
+from sphinx.util.inspect import stringify_signature
+from sphinx.util.nodes import make_refnode
+
+import jaxrnn
+
+project = "jaxrnn"
+version = release = jaxrnn.__version__
+html_title = f"jaxrnn {version}"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {"show_toc_level": 2, "navbar_persistent": []}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_copy_source = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_inherit_docstrings = False  # what all recurrences have is told once
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+# References to our own names are held to what there is; those to other libraries are not.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!jaxrnn\.).*")]
+
+# What the site has as a page of another name, from wherever it is linked.
+ELSEWHERE = {
+    "experiments/README.md": "/results.md",
+    "experiments/speed/README.md": "/speed.md",
+    "CONTRIBUTING.md": "/contributing.md",
+}
+
+
+def link_within(app, docname, source):
+    """Links that lead out of docs/ to a page which the site has too."""
+    for elsewhere, here in ELSEWHERE.items():
+        source[0] = re.sub(rf"\]\((\.\./)+{elsewhere}", f"]({here}", source[0])
+
+
+def by_public_name(app, env, node, contnode):
+    """A type is written with the module that defines it; it is documented where it is
+    exported. What is not, such as a TypeVar or a base class, stays a plain name."""
+    if node["refdomain"] != "py" or not node["reftarget"].startswith("jaxrnn."):
+        return None
+    thing = named(node["reftarget"])
+    name = node["reftarget"].rpartition(".")[2]
+    for public, entry in env.get_domain("py").objects.items():
+        if public.rpartition(".")[2] == name and named(public) is thing is not None:
+            to = node["refdoc"], entry.docname, entry.node_id
+            return make_refnode(app.builder, *to, contnode, public)
+    return None if thing is None else contnode
+
+
+def named(path):
+    """What the dotted name of a module's own stands for; None if there is no such."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:  # the name of a class's own
+        return None
+
+
+def own_signature(app, what, name, thing, options, signature, returns):
+    """Of a Flax module that of its `__init__`, which NNX's metaclass hides."""
+    if what != "class" or signature != "(*args: Any, **kwargs: Any)":
+        return None
+    shown = inspect.signature(thing.__init__)
+    shown = shown.replace(parameters=list(shown.parameters.values())[1:])
+    return stringify_signature(shown, unqualified_typehints=True), returns
+
+
+def pass_over_fields(app, what, name, thing, skip, options):
+    """A NamedTuple's fields are shown together, as they stand in its source."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
+
+
+def setup(app):
+    app.connect("missing-reference", by_public_name)
+    app.connect("source-read", link_within)
+    app.connect("autodoc-process-signature", own_signature)
+    app.connect("autodoc-skip-member", pass_over_fields)
+    app.connect("autodoc-process-docstring", plain_docstrings.process)
