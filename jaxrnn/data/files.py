@@ -60,4 +60,5 @@ def digest(parts: Mapping[str, bytes]) -> str:
 
 
 def text_digest(text: str) -> str:
+    """The SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
