@@ -107,4 +107,5 @@ def digest_of_pieces(parts: Mapping[str, tuple[int, Iterable[bytes]]]) -> str:
 
 
 def text_digest(text: str) -> str:
+    """The SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ PIECE = 1 << 20  # bytes
 
 
 def pieces_of(content: bytes, size: int = PIECE) -> Iterator[bytes]:
+    """The content in pieces of `size` bytes, the last one shorter."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
 

@@ -96,6 +96,7 @@ def _tokens(
 
 
 def check_vocabulary(kind: Kind, vocabulary: int | None) -> None:
+    """Raises ValueError for a size of vocabulary that the kind of tokens does not have."""
     if kind == "bpe" and vocabulary is None:
         raise ValueError("bpe needs the number of tokens to learn: --vocabulary 8000")
     if kind in ("character", "byte") and vocabulary is not None:
