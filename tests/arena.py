@@ -22,7 +22,7 @@ STEPS = 30
 
 # The moments of a run, as functions that it calls.
 READING = "jaxrnn.data.tokenizer:Tokenizer.as_json"
-COMPILING = "experiments.language_model.problem:NextToken._nats"
+COMPILING = "experiments.language_model.problem:NextToken._read"
 UPDATE = "jaxrnn.data.lanes:TokenLanes.batch"
 EVALUATION = "jaxrnn.training.trainer:Trainer.evaluate"
 SAVING = "jaxrnn.training.store.checkpoint:CheckpointStore.save"

@@ -214,6 +214,7 @@ def test_what_older_versions_did_otherwise_is_named():
     assert "weight_decay_of" not in Options(weight_decay=0.1).free
     assert Options().before == {
         "eval_batches": None,
+        "init_from": None,
         "weight_decay_of": "all",
         "accumulate": 1,
         "precision": "float32",
