@@ -79,7 +79,9 @@ def draw(runs: Runs, tasks: list[str], networks: list[str], picture: Path) -> No
         panel.grid(alpha=0.3)
     for panel in axes.flat[len(tasks) :]:
         panel.set_axis_off()
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper")
+    lines = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()}
+    named = {name: lines[name] for name in networks}  # not every task has them all
+    figure.legend(named.values(), named, loc="outside right upper")
     save(figure, picture)
 
 
