@@ -11,9 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from jaxrnn import (
     GRU,
     LSTM,
-    MLSTM,
     Bidirectional,
-    CoupledLSTM,
     Elman,
     GatedDeltaNet,
     LearnedStart,
@@ -23,7 +21,6 @@ from jaxrnn import (
     Slower,
     Stack,
     VariationalDropout,
-    Zoneout,
     unroll,
 )
 from jaxrnn.cell import Cell
@@ -49,17 +46,15 @@ CASES = [
     (Slower(PeepholeLSTM(D, 4), every=2), {"checkpoint_every": 2}),
     (GRU(D, 4), {"strategy": "scan"}),
     (MinGRU(D, 4), {"strategy": "associative"}),
-    (MLSTM(D, 4), {}),
     (GatedDeltaNet(D, 4), {}),
     (ResetBeforeGRU(D, 4), {"strategy": "scan"}),
     (VariationalDropout(Elman(D, 4), 0.3), {}),
-    (Zoneout(CoupledLSTM(D, 4), 0.3), {"strategy": "scan"}),
 ]
 
 
 def check(recurrence, options):
     params = recurrence.init(jax.random.key(2))
-    noisy = isinstance(recurrence, VariationalDropout | Zoneout)
+    noisy = isinstance(recurrence, VariationalDropout)
 
     def loss(params, xs, mask, reset):
         if noisy:
