@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import numpy as np
 import pytest
 import sharded
 from arena import Arena, Blow
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType
 
 from jaxrnn import LSTM, LayerNormLSTM, unroll
 from jaxrnn.strategies import over_devices
+from jaxrnn.training import Options, Problem
 from jaxrnn.training.mesh import read_mesh
 from jaxrnn.training.run.metrics import read_metrics
+
+AUTO = (AxisType.Auto,)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def test_a_function_traced_before_is_traced_anew_inside_over_devices():
     params, xs = cell.init(jax.random.key(0)), jnp.ones((4, 2, 2))
     run = jax.jit(partial(unroll, cell))
     alone = str(run.trace(params, xs).jaxpr)
-    with over_devices(AbstractMesh((2,), ("data",))):
+    with over_devices(AbstractMesh((2,), ("data",), axis_types=AUTO)):
         shared = str(run.trace(params, xs).jaxpr)
     assert "shard_map" in shared
     assert "shard_map" not in alone
@@ -55,9 +59,39 @@ def test_a_function_traced_before_is_traced_anew_inside_over_devices():
 )
 def test_units_that_cannot_be_shared_are_refused_by_name(cell, why):
     params = cell.init(jax.random.key(0))
-    mesh = AbstractMesh((1, 2), ("data", "model"))
+    mesh = AbstractMesh((1, 2), ("data", "model"), axis_types=AUTO * 2)
     with over_devices(mesh), pytest.raises(ValueError, match=f"2 devices .*{why}"):
         jax.eval_shape(partial(unroll, cell), params, jnp.ones((4, 2, 2)))
+
+
+def test_a_mesh_of_explicit_axes_is_refused():
+    with (
+        pytest.raises(ValueError, match="a mesh of automatic axes"),
+        over_devices(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))),
+    ):
+        pass
+
+
+def test_a_trainer_takes_the_mesh_that_jax_makes_unless_told():
+    mesh = jax.make_mesh((1,), ("data",))
+    assert mesh.axis_types == (AxisType.Explicit,)
+    options = Options(steps=1)
+    trainer = replace(options.make_trainer(Nothing()), mesh=mesh)
+    state, metrics = trainer.step(trainer.init(0), trainer.batch(0))
+    assert float(metrics["loss"]) == 4.0 and int(state.step) == 1
+
+
+class Nothing(Problem):
+    rows = 2
+
+    def init(self, key):
+        return jnp.zeros(3), ()
+
+    def loss(self, params, carry, batch, key):
+        return jnp.mean((batch - jnp.sum(params)) ** 2), carry, {}
+
+    def batch(self, step, rows):
+        return np.full(len(rows), 2, np.float32)
 
 
 def on_devices(count, script, *arguments):

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxrnn.cell import Cell
@@ -43,7 +43,7 @@ _DEVICES = jax.make_user_context(None)
 def over_devices(mesh: Mesh, rows: str = "data", units: str = "model") -> Iterator[None]:
     """Every `unroll` traced inside shares its work among the devices of `mesh`.
 
-        with over_devices(jax.make_mesh((4, 2), ("data", "model"))):
+        with over_devices(jaxrnn.training.make_mesh(data=4, model=2)):
             carry, ys = unroll(cell, params, xs)
 
     The rows, the first batch axis of xs `[T, rows, ..., D]`, are cut along the axis `rows`
@@ -51,8 +51,14 @@ def over_devices(mesh: Mesh, rows: str = "data", units: str = "model") -> Iterat
     it. `Trainer` does so with its mesh. Numbers are those of one device but for the order
     of sums. Inside a `shard_map` there is nothing left to share.
 
-    Raises ValueError, where a cell is run, if its units cannot be shared.
+    Raises ValueError for a mesh whose axes are not automatic and, where a cell is run, if
+    its units cannot be shared.
     """
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"over_devices needs a mesh of automatic axes, got {mesh.axis_types}: under "
+            "explicit ones the arrays' types say how they lie, and unroll goes by them"
+        )
     with _DEVICES(Devices(mesh, rows, units)):
         yield
 

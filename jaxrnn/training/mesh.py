@@ -32,6 +32,11 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     return jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
+def automatic(mesh: Mesh) -> Mesh:
+    """The mesh with axes along which XLA finds out how arrays lie, as training needs it."""
+    return mesh.update(axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
 def read_mesh(text: str) -> Mesh:
     """The mesh that `text` says, such as "data=4,model=2"; raises ValueError for none."""
     words = [word.strip().partition("=") for word in text.split(",")]

@@ -21,6 +21,7 @@ from jaxrnn.training.mesh import (
     DATA,
     MODEL,
     Spec,
+    automatic,
     check_rows,
     cut_evenly,
     everywhere,
@@ -54,9 +55,8 @@ class Trainer:
     accumulate: the parts that a batch is learned from in, one after the other; loss and
         gradient are the means of theirs, each as the problem's `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
-    fsdp: keep params, optimiser and averages in parts, one on each device (fully sharded
-        data parallelism: Rajbhandari et al. 2020), not one along "model" alone. A step puts
-        them together once, before any loop over time.
+    fsdp: keep params, optimiser and averages in parts on all devices (Rajbhandari et al.
+        2020), not along "model" alone; put together once a step, before the loops.
 
     Raises ValueError for numbers out of range, and for rows that the devices and parts
     cannot share evenly.
@@ -81,6 +81,7 @@ class Trainer:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         object.__setattr__(self, "averaging", Averaging(self.average, self.average_after))
+        object.__setattr__(self, "mesh", automatic(self.mesh))
         rows = self.problem.rows
         if rows % self.accumulate:
             raise ValueError(f"a batch of {rows} rows has no {self.accumulate} equal parts")
@@ -198,9 +199,8 @@ class Trainer:
 
     @cached_property
     def _step(self) -> Any:
-        return jax.jit(
-            self._update, donate_argnums=0, out_shardings=(placements(self.like), None)
-        )
+        lie = placements(self.like), None
+        return jax.jit(self._update, donate_argnums=0, out_shardings=lie)
 
     @cached_property
     def _measure(self) -> Any:
