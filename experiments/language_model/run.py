@@ -47,7 +47,7 @@ class Trained(Opened):
         prompt without a token.
         """
         sampling = Sampling(temperature, top_k, top_p)
-        model = recurrent(self.model, self.config)
+        model = as_recurrent(self.model, self.config)
         (text,) = write(model, self.tokenizer, prompt, length, sampling, seed=seed)
         return text
 
@@ -76,10 +76,10 @@ def load_recurrent(path: Path) -> tuple[LanguageModel, AnyTokenizer, Config]:
     """`load` where a carry is looked into; raises ValueError for a transformer, which has
     none."""
     model, tokenizer, config = load(path)
-    return recurrent(model, config), tokenizer, config
+    return as_recurrent(model, config), tokenizer, config
 
 
-def recurrent(model: Model, config: Config) -> LanguageModel:
+def as_recurrent(model: Model, config: Config) -> LanguageModel:
     if not isinstance(model, LanguageModel):
         raise ValueError(
             f"{config.run_dir} holds a {config.cell}, and this takes a recurrent model"

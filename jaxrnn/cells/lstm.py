@@ -1,7 +1,7 @@
 """Long short-term memory: the common cell, and with coupled gates."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.arrays import across, zeros
-from jaxrnn.cell import exportable
+from jaxrnn.cell import Params, exportable
 from jaxrnn.cells.activations import clip
 from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal
@@ -29,8 +29,36 @@ class LSTMCarry(NamedTuple):
     c: Array  # [..., H]
 
 
+class LSTMCell(GatedCell[Params, LSTMCarry]):
+    """What the gated LSTMs have in common: the carry, and one product each of x and h.
+
+    A subclass is a frozen dataclass with a field `forget_bias`; its params have w_x, w_h
+    and b.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "forget_bias")
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
+        return LSTMCarry(
+            h=zeros(params, batch_shape, self.output_size),
+            c=zeros(params, batch_shape, self.hidden_size),
+        )
+
+    @property
+    def shares_units(self) -> bool:
+        return True
+
+    def project(self, params: Any, x: Array) -> Array:
+        return x @ params.w_x
+
+    def mix(self, params: Any, carry: LSTMCarry) -> Array:
+        return carry.h @ params.w_h + across(params.b, carry.h)
+
+
 @dataclass(frozen=True, repr=False)
-class LSTM(GatedCell[LSTMParams, LSTMCarry]):
+class LSTM(LSTMCell[LSTMParams]):
     """LSTM with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
         i, f, g, o = x W_x + h W_h + b
@@ -52,10 +80,6 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
     output_activation: str = "tanh"
     cell_clip: float | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "forget_bias")
-
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> LSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -64,24 +88,6 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
             w_h=orthogonal(key_h, size, 4, dtype),
             b=jnp.zeros(4 * size, dtype).at[size : 2 * size].set(self.forget_bias),
         )
-
-    def initial_carry(
-        self, params: LSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.hidden_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    @property
-    def shares_units(self) -> bool:
-        return True
-
-    def project(self, params: LSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: LSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: LSTMParams, carry: LSTMCarry, u: Array, r: Array
@@ -107,7 +113,7 @@ class CoupledLSTMParams(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class CoupledLSTM(GatedCell[CoupledLSTMParams, LSTMCarry]):
+class CoupledLSTM(LSTMCell[CoupledLSTMParams]):
     """LSTM that forgets as much as it takes in (CIFG: Greff et al. 2017).
 
         i, g, o = x W_x + h W_h + b
@@ -128,10 +134,6 @@ class CoupledLSTM(GatedCell[CoupledLSTMParams, LSTMCarry]):
     output_activation: str = "tanh"
     cell_clip: float | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "forget_bias")
-
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CoupledLSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -140,24 +142,6 @@ class CoupledLSTM(GatedCell[CoupledLSTMParams, LSTMCarry]):
             w_h=orthogonal(key_h, size, 3, dtype),
             b=jnp.zeros(3 * size, dtype).at[:size].set(-self.forget_bias),
         )
-
-    def initial_carry(
-        self, params: CoupledLSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.hidden_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    @property
-    def shares_units(self) -> bool:
-        return True
-
-    def project(self, params: CoupledLSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: CoupledLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: CoupledLSTMParams, carry: LSTMCarry, u: Array, r: Array

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.arrays import across, zeros
+from jaxrnn.arrays import across
 from jaxrnn.cell import exportable
 from jaxrnn.cells.activations import clip
-from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal
-from jaxrnn.cells.lstm import CoupledLSTM, LSTMCarry
+from jaxrnn.cells.lstm import CoupledLSTM, LSTMCarry, LSTMCell
 from jaxrnn.cells.projected import ProjectedLSTM
-from jaxrnn.constants import check_number, check_size
+from jaxrnn.constants import check_size
 
 
 @exportable
@@ -27,7 +26,7 @@ class PeepholeLSTMParams(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class PeepholeLSTM(GatedCell[PeepholeLSTMParams, LSTMCarry]):
+class PeepholeLSTM(LSTMCell[PeepholeLSTMParams]):
     """LSTM whose gates look into the cell (Gers & Schmidhuber 2000).
 
         i, f, g, o = x W_x + h W_h + b
@@ -49,10 +48,6 @@ class PeepholeLSTM(GatedCell[PeepholeLSTMParams, LSTMCarry]):
     _: KW_ONLY
     cell_clip: float | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "forget_bias")
-
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> PeepholeLSTMParams:
         key_x, key_h = jax.random.split(key)
         size = self.hidden_size
@@ -62,24 +57,6 @@ class PeepholeLSTM(GatedCell[PeepholeLSTMParams, LSTMCarry]):
             w_c=jnp.zeros(3 * size, dtype),
             b=jnp.zeros(4 * size, dtype).at[size : 2 * size].set(self.forget_bias),
         )
-
-    def initial_carry(
-        self, params: PeepholeLSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.hidden_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    @property
-    def shares_units(self) -> bool:
-        return True
-
-    def project(self, params: PeepholeLSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: PeepholeLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: PeepholeLSTMParams, carry: LSTMCarry, u: Array, r: Array
@@ -104,7 +81,7 @@ class ProjectedPeepholeLSTMParams(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class ProjectedPeepholeLSTM(GatedCell[ProjectedPeepholeLSTMParams, LSTMCarry]):
+class ProjectedPeepholeLSTM(LSTMCell[ProjectedPeepholeLSTMParams]):
     """LSTM with peepholes and a recurrent projection layer (LSTMP: Sak et al. 2014).
 
         i, f, g, o = x W_x + h W_h + b
@@ -129,11 +106,14 @@ class ProjectedPeepholeLSTM(GatedCell[ProjectedPeepholeLSTMParams, LSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "projection_size")
-        check_number(self, "forget_bias")
 
     @property
     def output_size(self) -> int:
         return self.projection_size
+
+    @property
+    def shares_units(self) -> bool:
+        return False  # h is a product of all of them
 
     def init(
         self, key: Array, dtype: DTypeLike = jnp.float32
@@ -142,20 +122,6 @@ class ProjectedPeepholeLSTM(GatedCell[ProjectedPeepholeLSTMParams, LSTMCarry]):
         params = ProjectedLSTM(*sizes, self.forget_bias).init(key, dtype)
         w_c = jnp.zeros(3 * self.hidden_size, dtype)
         return ProjectedPeepholeLSTMParams(**params._asdict(), w_c=w_c)
-
-    def initial_carry(
-        self, params: ProjectedPeepholeLSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.projection_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    def project(self, params: ProjectedPeepholeLSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: ProjectedPeepholeLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: ProjectedPeepholeLSTMParams, carry: LSTMCarry, u: Array, r: Array
@@ -206,7 +172,7 @@ class CoupledPeepholeLSTMParams(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class CoupledPeepholeLSTM(GatedCell[CoupledPeepholeLSTMParams, LSTMCarry]):
+class CoupledPeepholeLSTM(LSTMCell[CoupledPeepholeLSTMParams]):
     """LSTM with peepholes that forgets as much as it takes in (CIFG: Greff et al. 2017).
 
         i, g, o = x W_x + h W_h + b
@@ -227,32 +193,10 @@ class CoupledPeepholeLSTM(GatedCell[CoupledPeepholeLSTMParams, LSTMCarry]):
     output_activation: str = "tanh"
     cell_clip: float | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "forget_bias")
-
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> CoupledPeepholeLSTMParams:
         plain = CoupledLSTM(self.input_size, self.hidden_size, self.forget_bias)
         w_c = jnp.zeros(2 * self.hidden_size, dtype)
         return CoupledPeepholeLSTMParams(**plain.init(key, dtype)._asdict(), w_c=w_c)
-
-    def initial_carry(
-        self, params: CoupledPeepholeLSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.hidden_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    @property
-    def shares_units(self) -> bool:
-        return True
-
-    def project(self, params: CoupledPeepholeLSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: CoupledPeepholeLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: CoupledPeepholeLSTMParams, carry: LSTMCarry, u: Array, r: Array

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.arrays import across, zeros
 from jaxrnn.cell import exportable
 from jaxrnn.cells.activations import clip
-from jaxrnn.cells.gated import GatedCell
 from jaxrnn.cells.initial import lecun_normal, orthogonal
-from jaxrnn.cells.lstm import LSTMCarry
-from jaxrnn.constants import check_number, check_size
+from jaxrnn.cells.lstm import LSTMCarry, LSTMCell
+from jaxrnn.constants import check_size
 
 
 @exportable
@@ -26,7 +24,7 @@ class ProjectedLSTMParams(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class ProjectedLSTM(GatedCell[ProjectedLSTMParams, LSTMCarry]):
+class ProjectedLSTM(LSTMCell[ProjectedLSTMParams]):
     """LSTM with a recurrent projection layer (Sak et al. 2014; PyTorch's `proj_size`).
 
         i, f, g, o = x W_x + h W_h + b
@@ -54,11 +52,14 @@ class ProjectedLSTM(GatedCell[ProjectedLSTMParams, LSTMCarry]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self, "projection_size")
-        check_number(self, "forget_bias")
 
     @property
     def output_size(self) -> int:
         return self.projection_size
+
+    @property
+    def shares_units(self) -> bool:
+        return False  # h is a product of all of them
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> ProjectedLSTMParams:
         key_x, key_h, key_p = jax.random.split(key, 3)
@@ -69,20 +70,6 @@ class ProjectedLSTM(GatedCell[ProjectedLSTMParams, LSTMCarry]):
             w_p=lecun_normal(key_p, size, projection, dtype),
             b=jnp.zeros(4 * size, dtype).at[size : 2 * size].set(self.forget_bias),
         )
-
-    def initial_carry(
-        self, params: ProjectedLSTMParams, batch_shape: tuple[int, ...] = ()
-    ) -> LSTMCarry:
-        return LSTMCarry(
-            h=zeros(params, batch_shape, self.projection_size),
-            c=zeros(params, batch_shape, self.hidden_size),
-        )
-
-    def project(self, params: ProjectedLSTMParams, x: Array) -> Array:
-        return x @ params.w_x
-
-    def mix(self, params: ProjectedLSTMParams, carry: LSTMCarry) -> Array:
-        return carry.h @ params.w_h + across(params.b, carry.h)
 
     def gate(
         self, params: ProjectedLSTMParams, carry: LSTMCarry, u: Array, r: Array

@@ -27,12 +27,12 @@ AT_ONCE = 1 << 16  # bytes
 class Subwords:
     """Byte pair encoding over bytes: nothing is unknown, and text comes back as it was.
 
-    (Sennrich et al. 2016; over bytes: Radford et al. 2019.) `library` is the JSON of the
+    (Sennrich et al. 2016; over bytes: Radford et al. 2019.) `definition` is the JSON of the
     library `tokenizers`, which the extra `text` brings. Tokens are as those of a
     `jaxrnn.data.tokenizer.Tokenizer`.
     """
 
-    library: str
+    definition: str
 
     kind = "bpe"
 
@@ -59,7 +59,7 @@ class Subwords:
         return cls(made.to_str())
 
     def as_json(self) -> str:
-        stored = {"kind": self.kind, "library": json.loads(self.library)}
+        stored = {"kind": self.kind, "library": json.loads(self.definition)}
         return json.dumps(stored, ensure_ascii=False, indent=0)
 
     @property
@@ -104,7 +104,7 @@ class Subwords:
         require("tokenizers", "text")
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.library)
+        return Tokenizer.from_str(self.definition)
 
     @cached_property
     def _bytes(self) -> list[bytes]:

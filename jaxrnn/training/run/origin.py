@@ -1,10 +1,10 @@
 """Where a run begins: with parameters that are drawn, or with those of another run."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
 from jaxrnn.data.subwords import AnyTokenizer, load_tokenizer
-from jaxrnn.training.run.directory import RunDirectory
+from jaxrnn.training.run.directory import RunDirectory, as_json_has_it
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.reopen import read_options, read_params
 from jaxrnn.training.store.checkpoint import CheckpointError
@@ -52,17 +52,14 @@ def unlike(options: Options, config: dict[str, Any]) -> str:
     """In which of an experiment's own options another run's config differs."""
     shared = {field.name for field in fields(Options)}
     own = {field.name for field in fields(options)} - shared
+    now = as_json_has_it(asdict(options))
     differing = (
         f"{name} was {config[name]!r} and is now {getattr(options, name)!r}"
         for name in sorted(own & config.keys())
-        if as_json(getattr(options, name)) != config[name]
+        if now[name] != config[name]
     )
     told = "; ".join(differing)
     return f" ({told})" if told else ""
-
-
-def as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def vocabulary_of(options: Options) -> RunDirectory | None:
