@@ -13,6 +13,7 @@ from flax import nnx
 
 from experiments.language_model import export
 from experiments.language_model.run import load
+from jaxrnn import PreNorm
 from jaxrnn.models import LanguageModel, load_language_model
 from jaxrnn.models.cells import make_layers
 from jaxrnn.models.saved import named
@@ -26,6 +27,17 @@ V, T, B = 7, 5, 2
 
 def some_tokens(dtype="int32"):
     return np.random.default_rng(0).integers(0, V, (T, B)).astype(dtype)
+
+
+def test_a_model_that_its_config_does_not_tell_whole_is_refused():
+    told = dict(vocabulary_size=V, embedding_size=3, cell="lstm", layers=1, hidden_size=3)
+    told |= {"tied": False, "precision": "float32"}
+    layers = make_layers("lstm", 1, 3, 3, around=PreNorm)
+    model = LanguageModel(V, 3, layers, norm=True, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="only a model of plain layers"):
+        export.as_safetensors(model, told)
+    plain = LanguageModel(V, 3, make_layers("lstm", 1, 3, 3), rngs=nnx.Rngs(0))
+    assert export.as_safetensors(plain, told)
 
 
 # A run of the command line.

@@ -254,6 +254,19 @@ def test_one_way_at_a_time(call, finished):
     assert (code, out) == (2, "") and "one of --dynamic and --cache-window" in error
 
 
+@pytest.mark.parametrize(
+    "way, why",
+    [
+        (["--dynamic", "rms"], "takes the training text"),
+        (["--cache-window", 9, 99], "chosen on the validation text"),
+    ],
+)
+def test_another_text_has_no_other_splits(call, tmp_path, finished, way, why):
+    (tmp_path / "text").write_text("the cat sat on the mat")
+    code, _, error = call(evaluate.main, finished[0], "--text", tmp_path / "text", *way)
+    assert (code, error.count("\n")) == (2, 1) and why in error
+
+
 def test_any_text_is_measured_from_end_to_end(call, tmp_path, finished):
     run_dir, _ = finished
     for name, text in (("a.txt", "the cat sat"), ("b.txt", "on a mat ☕ zzz")):

@@ -75,10 +75,12 @@ class Options:
 
 
 def ways(options: Options, config: Config, text: Text, params: Any) -> Iterator[Way]:
-    """Every combination of the values given; raises ValueError for two ways at once, or a
-    value out of range."""
+    """Every combination of the values given; raises ValueError for two ways at once, for a
+    value out of range, and for what takes a split that `text` does not have."""
     if options.dynamic is not None and options.cache_window:
         raise ValueError("one of --dynamic and --cache-window, got both")
+    if options.dynamic == "rms" and "train" not in text.tokens:
+        raise ValueError("--dynamic rms takes the training text of the run, not --text")
     if options.dynamic is not None:
         yield from dynamic(
             config,
@@ -98,12 +100,18 @@ def ways(options: Options, config: Config, text: Text, params: Any) -> Iterator[
 
 
 def best_of(found: list[Way], config: Config, params: Any) -> Way:
-    """The way that is best on the validation text; the only one is not measured."""
+    """The way that is best on the validation text; the only one is not measured. Raises
+    ValueError for several without a validation text."""
     if len(found) == 1:
         return found[0]
     losses = []
     for values, problem in found:
         figures = config.make_trainer(problem).measure(params, "valid")
+        if not figures:
+            raise ValueError(
+                f"the best of {len(found)} ways is chosen on the validation text of the "
+                "run: with --text give one value each"
+            )
         losses.append(figures["loss"])
         told = "  ".join(f"{name} {value:g}" for name, value in values.items())
         print(f"{told}  {figures_shown('valid', figures, problem.unit)}")

@@ -22,7 +22,14 @@ from jaxrnn.convert.onnx_writer import Graph, native
 from jaxrnn.data.files import text_digest
 from jaxrnn.extras import require
 from jaxrnn.models import LanguageModel
-from jaxrnn.models.saved import CONFIG, OPTIONS, WEIGHTS, from_named, named
+from jaxrnn.models.saved import (
+    CONFIG,
+    OPTIONS,
+    WEIGHTS,
+    from_named,
+    make_language_model,
+    named,
+)
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
@@ -57,12 +64,13 @@ def main() -> None:
             files["model.onnx"] = as_onnx(model)
         if "jax" in options.formats:
             files |= as_programs(model)
-        files |= as_safetensors(model)
+        told = described(model, config, tokenizer)
+        files |= as_safetensors(model, told)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
         write_text(folder / "tokenizer.json", tokenizer.as_json())
-        write_json(folder / CONFIG, described(model, config, tokenizer))  # the last
+        write_json(folder / CONFIG, told)  # the last
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
@@ -76,19 +84,28 @@ def described(model: LanguageModel, config: Config, tokenizer: Any) -> dict[str,
     }
 
 
-def as_safetensors(model: LanguageModel) -> dict[str, bytes]:
-    """The parameters, and the carry before the first token, of one row."""
+def as_safetensors(model: LanguageModel, told: dict[str, Any]) -> dict[str, bytes]:
+    """The parameters, and the carry before the first token, of one row. Raises ValueError
+    for a model that is not what `told`, the content of config.json, makes up."""
     require("safetensors", "export")
     from safetensors.numpy import save
 
-    trees = {
-        WEIGHTS: nnx.state(model, nnx.Param),
-        "carry.safetensors": model.initial_carry(),
-    }
+    params = nnx.state(model, nnx.Param)
+    plain = make_language_model(**{name: told[name] for name in OPTIONS})
+    if shapes(params) != shapes(plain.like):
+        raise ValueError(
+            "only a model of plain layers, all of one size, can leave so far: this one has "
+            "blocks, noise around its cells, or a last layer of another size"
+        )
+    trees = {WEIGHTS: params, "carry.safetensors": model.initial_carry()}
     return {
         file: save({name: np.array(leaf, order="C") for name, leaf in named(tree).items()})
         for file, tree in trees.items()
     }
+
+
+def shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    return {name: leaf.shape for name, leaf in named(params).items()}
 
 
 def as_programs(model: LanguageModel) -> dict[str, bytes]:

@@ -11,9 +11,8 @@ from jaxrnn.data.lanes import TokenBatch, TokenLanes
 SHORTEST = 5
 SPREAD = 5  # the standard deviation of the lengths
 HALVED = 0.05  # how often half the length is drawn around
-REACH = (
-    4 * SPREAD
-)  # how far above the length one may be: once in 30,000 it would be further
+# How far above the length one may be; once in 30,000 it would be further.
+REACH = 4 * SPREAD
 
 
 @dataclass(frozen=True)
