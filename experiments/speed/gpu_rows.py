@@ -1,70 +1,80 @@
 """Trains the published rows that two CPU cores cannot, in order of worth, and goes on.
 
-    python -m experiments.speed.gpu_rows --data ptb --minutes 10
+    JAXRNN_DATA=data python -m experiments.speed.gpu_rows --minutes 10
+    python -m experiments.speed.gpu_rows --only ptb-medium cs287
     python -m experiments.speed.gpu_rows --list
 
-The same command goes on where the last one stopped. The expected minutes come from step
-times on an H200, evaluation left out. The mark is ours, since no paper gives one: a
+The presets are those of `experiments.language_model`; the same command goes on where the
+last one stopped. What a row prints goes to `runs/NAME.log`. The expected minutes are for
+an H100 or H200 that does nothing else. The mark is ours, since no paper gives one: a
 validation perplexity that the first epoch must be below, or the row is given up.
+Several at once (`--at-once`) pay where CUDA's multi-process service runs, since one
+recurrence keeps a card waiting most of the time.
 """
 
 import argparse
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-EPOCH = 1327  # steps of 20 x 35 words in Penn Treebank's training text
-
 
 class Row(NamedTuple):
-    name: str
+    preset: str
+    data: str  # a folder in JAXRNN_DATA
     published: str
     minutes: float  # expected
     mark: float  # validation perplexity after the first epoch
-    options: str
+    options: str = ""
+    ways: tuple[str, ...] = ()  # of evaluating it once it is trained
 
 
-def zaremba(hidden: int, init: float, dropout: float, clip: float, stairs: str) -> str:
-    # The paper sums the loss over 35 steps where this takes the mean.
-    return (
-        f"--hidden-size {hidden} --embedding-size {hidden} --sequence-length 35 "
-        f"--uniform-init {init} --dropout {dropout} --learning-rate 35 "
-        f"--clip {clip / 35:.6f} --decay-every {EPOCH} --eval-every {EPOCH} {stairs}"
-    )
-
+DYNAMIC = (
+    "--dynamic rms --dynamic-rate 5e-4 1e-3 2e-3 --dynamic-decay 5e-3 2e-2 "
+    "--grid-batches 3000"
+)
+CACHE = (
+    "--cache-window 500 2000 --cache-theta 0.1 0.3 1 --cache-share 0.05 0.1 0.2 "
+    "--grid-batches 300"
+)
+# A checkpoint holds all that a stopped row needs: one in a while is enough.
+SELDOM = "--checkpoint-every 20000"
+NARROW = f"{SELDOM} --precision bfloat16"
 
 ROWS = [
-    Row(
-        "ptb-medium",
-        "Zaremba et al. 2014, medium: perplexity 82.7 test, 86.2 validation",
-        minutes=5,
-        mark=400,
-        options=zaremba(
-            *(650, 0.05, 0.5, 5.0),
-            f"--steps {39 * EPOCH} --decay-begin {6 * EPOCH} --decay {1 / 1.2:.6f}",
-        ),
-    ),
-    Row(
-        "ptb-large",
-        "Zaremba et al. 2014, large: perplexity 78.4 test, 82.2 validation",
-        minutes=12,
-        mark=400,
-        options=zaremba(
-            *(1500, 0.04, 0.65, 10.0),
-            f"--steps {55 * EPOCH} --decay-begin {14 * EPOCH} --decay {1 / 1.15:.6f}",
-        ),
-    ),
+    Row("cs287", "ptb", "test 73.27", 1, 500, SELDOM, (DYNAMIC, CACHE)),
+    Row("pytorch-650", "ptb", "test 75.96", 5, 400, SELDOM, (DYNAMIC, CACHE)),
+    Row("ptb-medium", "ptb", "test 82.7, validation 86.2", 5, 400, SELDOM),
+    Row("ptb-char", "ptb-char", "test 1.312 bits, validation 1.347", 3, 4, SELDOM),
+    Row("ptb-large-tied", "ptb", "test 74.3, validation 77.7", 8, 400, NARROW),
+    Row("wikitext2-200", "wikitext2", "test 114.95", 4, 600, SELDOM),
+    Row("ptb-char-layernorm", "ptb-char", "test 1.267 bits, 1.300", 5, 4, SELDOM),
+    Row("ptb-large", "ptb", "test 78.4, validation 82.2", 8, 400, NARROW),
+    Row("ptb-small-tied", "ptb", "test 112.4", 2, 500, SELDOM),
+    Row("melis-10m", "ptb", "test 59.6, validation 61.8", 15, 2000, SELDOM),
+    Row("awd-lstm", "ptb", "test 58.8, validation 61.2", 45, 700, SELDOM),
 ]
 
 
-def command(row: Row, data: str) -> list[str]:
-    module = ["-m", "experiments.language_model.train", "ptb-small", "--data", data]
-    return [sys.executable, *module, "--run-dir", f"runs/{row.name}", *row.options.split()]
+def folder(row: Row) -> Path:
+    return Path("runs") / row.preset
+
+
+def training(row: Row) -> list[str]:
+    module = ["-m", "experiments.language_model.train", row.preset, "--data", row.data]
+    return [sys.executable, *module, *row.options.split()]
+
+
+def evaluating(row: Row, way: str) -> list[str]:
+    module = ["-m", "experiments.language_model.evaluate", str(folder(row))]
+    return [sys.executable, *module, *way.split()]
 
 
 def first_perplexity(folder: Path) -> float | None:
@@ -77,43 +87,64 @@ def first_perplexity(folder: Path) -> float | None:
     return next((math.exp(loss) for loss in losses if loss is not None), None)
 
 
-def train(row: Row, data: str, until: float) -> str:
-    """Runs it until it is done, misses its mark or time is over; says which."""
-    folder = Path("runs") / row.name
-    if (folder / "result.json").exists():
-        return "done"
-    process = subprocess.Popen(command(row, data))
-    verdict = "stopped: the same command goes on"
-    while process.poll() is None:
-        found = first_perplexity(folder)
-        missed = found is not None and found > row.mark
-        if missed or time.monotonic() > until:
-            verdict = (
-                f"given up: {found:.0f}, the mark is {row.mark:.0f}" if missed else verdict
-            )
-            process.send_signal(signal.SIGTERM)  # the run saves itself and ends
-            process.wait()
-            return verdict
-        time.sleep(1)
+def run(command: list[str], log: Path, until: float, row: Row) -> str:
+    """Until it is done, misses the row's mark or time is over; says which."""
+    with log.open("a") as lines:
+        process = subprocess.Popen(
+            command,
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        )
+        while process.poll() is None:
+            found = first_perplexity(folder(row))
+            missed = found is not None and found > row.mark
+            if missed or time.monotonic() > until:
+                process.send_signal(signal.SIGTERM)  # a run saves itself and ends
+                process.wait()
+                if missed:
+                    return f"given up: {found:.0f}, the mark is {row.mark:.0f}"
+                return "stopped: the same command goes on"
+            time.sleep(1)
     return "done" if process.returncode == 0 else f"failed, exit code {process.returncode}"
+
+
+def reproduce(row: Row, until: float) -> None:
+    """Trains it, then evaluates it in every way; what was done before stays."""
+    log = folder(row).with_suffix(".log")
+    log.parent.mkdir(exist_ok=True)
+    verdict = "done"
+    if not (folder(row) / "result.json").exists():
+        verdict = run(training(row), log, until, row)
+    if verdict == "done":
+        result = json.loads((folder(row) / "result.json").read_text())
+        verdict = f"done: {json.dumps(result)}"
+    print(f"{row.preset}: {verdict}", flush=True)
+    for number, way in enumerate(row.ways if verdict.startswith("done") else ()):
+        log = folder(row) / f"evaluate-{number}.log"
+        if not log.exists() or not log.read_text().endswith("}\n"):
+            verdict = run(evaluating(row, way), log, until, row)
+            print(f"{row.preset} {way}: {verdict}", flush=True)
+        print(log.read_text().splitlines()[-1], flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="ptb", help="the folder of Penn Treebank")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--at-once", type=int, default=1, help="rows trained side by side")
+    parser.add_argument("--only", nargs="+", help="presets")
     parser.add_argument("--list", action="store_true", help="only tell what would run")
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes
-    for row in ROWS:
-        about = (
-            f"{row.name}: {row.published}; {row.minutes:.0f} minutes, mark {row.mark:.0f}"
-        )
-        print(about, flush=True)
+    rows = [row for row in ROWS if not arguments.only or row.preset in arguments.only]
+    for row in rows:
+        about = f"{row.published}; {row.minutes:.0f} minutes, mark {row.mark:.0f}"
+        print(f"{row.preset}: published {about}", flush=True)
         if arguments.list:
-            print("    python", *command(row, arguments.data)[1:])
-        elif time.monotonic() < until:
-            print(f"{row.name}: {train(row, arguments.data, until)}", flush=True)
+            print("    python", *training(row)[1:])
+    if not arguments.list:
+        with ThreadPoolExecutor(arguments.at_once) as pool:
+            list(pool.map(partial(reproduce, until=until), rows))
 
 
 if __name__ == "__main__":
