@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 # Nearly all of the tests' time is compilation, of programs that run for microseconds. JAX
 # 0.10 has two ways to emit their loops, and the older one takes half of the time.
@@ -21,6 +22,7 @@ from convert_parity import precision as precision
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 TESTS_DONE = itertools.count(1)
+MAPPED = Path("/proc/self/maps")  # Linux has it
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +30,10 @@ def forget_programs():
     """Linux lets a process map 65,530 pieces of memory: a few hundred of these tests'
     programs would be too many, and the process ends without a word."""
     yield
-    if next(TESTS_DONE) % 40 == 0:
-        jax.clear_caches()
+    if next(TESTS_DONE) % 10 == 0 and MAPPED.exists():
+        with MAPPED.open() as pieces:
+            if sum(1 for _ in pieces) > 20_000:
+                jax.clear_caches()
 
 
 @pytest.fixture

@@ -115,7 +115,13 @@ def best_of(found: list[Way], config: Config, params: Any) -> Way:
         losses.append(figures["loss"])
         told = "  ".join(f"{name} {value:g}" for name, value in values.items())
         print(f"{told}  {figures_shown('valid', figures, problem.unit)}")
-    return found[int(np.nanargmin(losses))]
+    best = int(np.argmin(np.nan_to_num(losses, nan=np.inf)))
+    if not np.isfinite(losses[best]):
+        raise ValueError(
+            f"none of {len(found)} ways came to a finite loss; smaller values of "
+            "--dynamic-rate or --dynamic-decay may"
+        )
+    return found[best]
 
 
 def main() -> None:
