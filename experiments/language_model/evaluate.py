@@ -4,7 +4,7 @@ any other.
     python -m experiments.language_model.evaluate runs/char --data input.txt
     python -m experiments.language_model.evaluate runs/char --text another.txt
     python -m experiments.language_model.evaluate runs/ptb --dynamic rms \\
-        --dynamic-rate 0.001 0.002 --dynamic-decay 0.01 0.02
+        --dynamic-rate 0.0001 0.0002 --dynamic-decay 0.002
     python -m experiments.language_model.evaluate runs/ptb --cache-window 500 2000 \\
         --cache-theta 0.3 1 --cache-share 0.1
 
@@ -51,8 +51,9 @@ class Options:
     dynamic: Literal["sgd", "rms"] | None = None
     """Go on learning from what was measured: by plain SGD, or each parameter at the pace
     that its gradient had on the training text."""
-    dynamic_rate: tuple[float, ...] = (2e-3,)
-    dynamic_decay: tuple[float, ...] = (0.02,)
+    dynamic_rate: tuple[float, ...] = (1e-4,)
+    """For rms; sgd wants some thousand times as much."""
+    dynamic_decay: tuple[float, ...] = (2e-3,)
     """How fast parameters fall back to what training made of them."""
     dynamic_segment: int = 5
     """Tokens that are measured before they are learned from."""

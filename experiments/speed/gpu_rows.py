@@ -38,8 +38,7 @@ class Row(NamedTuple):
 
 
 DYNAMIC = (
-    "--dynamic rms --dynamic-rate 2e-5 5e-5 1e-4 --dynamic-decay 2e-3 5e-3 "
-    "--grid-batches 3000"
+    "--dynamic rms --dynamic-rate 5e-5 1e-4 2e-4 --dynamic-decay 2e-3 --grid-batches 3000"
 )
 CACHE = (
     "--cache-window 500 2000 --cache-theta 0.1 0.3 1 --cache-share 0.05 0.1 0.2 "

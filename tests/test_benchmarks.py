@@ -1,0 +1,29 @@
+"""The benchmarks of a CPU, run small."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import experiments.speed.compile
+from experiments.speed import memory
+
+
+def test_recomputing_takes_a_part_of_the_memory(call):
+    small = ("--length", "512", "--hidden-size", "64", "--every", "16", "--rounds", "1")
+    code, out, error = call(memory.main, *small, "--cell", "gru")
+    assert (code, error) == (0, "")
+    assert float(re.search(r"every 16 .* MiB, ([\d.]+) of", out)[1]) < 0.25
+    assert re.search(r"every 16 +[\d,.]+ steps/s", out)
+
+
+@pytest.mark.parametrize("library", ["jaxrnn", "flax.linen"])
+def test_what_is_compiled_is_as_deep_as_asked(library, call):
+    once = ("--once", library, "--hidden-size", "8", "--batch-size", "2")
+    code, out, error = call(experiments.speed.compile.main, *once, "--length", "5")
+    assert (code, error) == (0, "") and float(out) > 0
+    options = experiments.speed.compile.Options(layers=3, hidden_size=8)
+    outputs, params = experiments.speed.compile.deep(library, options)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3 * (16 * 32 + 32)
+    assert outputs(params, jnp.ones((5, 2, 8))).shape == (5, 2, 8)
