@@ -1,0 +1,103 @@
+"""Charts of Vega-Altair in a page that needs nothing else: one library inside it, and every
+chart as its definition, with a caption and its numbers as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxrnn.extras import require
+from jaxrnn.report.markup import data, folded, table, text
+
+if TYPE_CHECKING:  # Altair takes a second to import
+    import altair as alt
+
+# Rows of a table that stands for a chart.
+TABLE_ROWS = 60
+
+
+def altair() -> Any:
+    """The library that draws; raises ImportError without it."""
+    require("altair", "report")
+    import altair
+
+    return altair
+
+
+def library() -> str:
+    """The program that shows charts, to be written into a page; raises ImportError without
+    what brings it."""
+    require("vl_convert", "report")
+    import vl_convert
+
+    return f"<script>{vl_convert.javascript_bundle()}</script>\n"
+
+
+def figure(
+    chart: alt.Chart | alt.LayerChart,
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    logarithmic: bool | None = None,
+) -> str:
+    """A chart, with the table of `rows` for those who read rather than see it.
+
+    logarithmic: whether its vertical axis is so at first, where the reader can change that;
+    None where it cannot be.
+    """
+    definition = chart.properties(description=caption).to_dict()
+    switch = ""
+    if logarithmic is not None:
+        checked = " checked" if logarithmic else ""
+        switch = (
+            f'<label><input type="checkbox" class="logarithmic"{checked}> '
+            "Logarithmic axis</label>\n"
+        )
+    return (
+        f'<figure class="chart">\n<figcaption>{text(caption)}</figcaption>\n{switch}'
+        f'<div class="drawing"></div>\n{data(definition)}'
+        f"{folded('As a table', table(caption, head, some(rows)))}</figure>\n"
+    )
+
+
+def some(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """So many of them as fit a table, evenly spread, the first and the last among them."""
+    if len(rows) <= TABLE_ROWS:
+        return list(rows)
+    chosen = np.linspace(0, len(rows) - 1, TABLE_ROWS).round().astype(int)
+    return [rows[index] for index in chosen]
+
+
+def curves(
+    named: Mapping[str, ArrayLike], x: str, y: str, caption: str, *, logarithmic: bool
+) -> str:
+    """A line a name over 0, 1, ...; what is not finite, or has no place on a logarithmic
+    axis, is left out."""
+    alt = altair()
+    rows = [
+        (name, index, float(value))
+        for name, values in named.items()
+        for index, value in enumerate(np.ravel(np.asarray(values, float)))
+        if np.isfinite(value) and (value > 0 or not logarithmic)
+    ]
+    values = [{"name": name, "x": at, "y": value} for name, at, value in rows]
+    kind = "log" if logarithmic else "linear"
+    chart = (
+        alt.Chart(alt.Data(values=values), width="container", height=260)
+        .mark_line(point=alt.OverlayMarkDef(size=12))
+        .encode(
+            x=alt.X("x:Q", title=x),
+            y=alt.Y("y:Q", title=y, scale=alt.Scale(type=kind)),
+            color=alt.Color("name:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=[
+                alt.Tooltip("name:N"),
+                alt.Tooltip("x:Q", title=x),
+                alt.Tooltip("y:Q", title=y, format=".4g"),
+            ],
+        )
+    )
+    return figure(chart, caption, ["", x, y], rows, logarithmic=logarithmic)
