@@ -19,6 +19,7 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     if (logarithmic) setScales(definition, logarithmic.checked ? "log" : "linear");
     shown = await vegaEmbed(drawing, definition, {
       renderer: "svg",
+      logLevel: 1, // errors: a choice that leaves a chart empty is none
       theme: dark.matches ? "dark" : undefined,
       config: { background: "transparent" },
       actions: { export: true, source: false, compiled: false, editor: false },

@@ -60,7 +60,7 @@ def figure(
     return (
         f'<figure class="chart">\n<figcaption>{text(caption)}</figcaption>\n{switch}'
         f'<div class="drawing"></div>\n{data(definition)}'
-        f"{folded('As a table', table(caption, head, some(rows)))}</figure>\n"
+        f"{folded('As a table', table(caption, head, rows))}</figure>\n"
     )
 
 
@@ -100,4 +100,4 @@ def curves(
             ],
         )
     )
-    return figure(chart, caption, ["", x, y], rows, logarithmic=logarithmic)
+    return figure(chart, caption, ["", x, y], some(rows), logarithmic=logarithmic)

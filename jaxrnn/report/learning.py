@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrnn.report.charts import altair, figure
+from jaxrnn.report.charts import altair, figure, some
 from jaxrnn.report.markup import folded, paragraph, text
 from jaxrnn.report.record import Record
 
@@ -90,15 +90,16 @@ def learning_curves(records: Sequence[Record]) -> str:
     chart = chart.properties(title=alt.TitleParams(text=alt.ExprRef(expr="figure")))
     rows = [
         (point.run, point.figure, point.part, round(point.step), point.value)
-        for point in sorted(points, key=lambda point: point.part)
-        if point.part == EVALUATION or point.figure == figures[0]
+        for point in points
     ]
+    evaluations = [row for row in rows if row[2] == EVALUATION]
+    trained = [row for row in rows if row[1:3] == (figures[0], TRAINING)]
     units = ", ".join(dict.fromkeys(record.unit for record in records))
     return figure(
         chart,
         f"Learning curves; losses are in {units}.",
         ["run", "figure", "of", "step", "value"],
-        rows,
+        some(evaluations) + some(trained),
         logarithmic=False,
     ) + paragraph(
         "Drag to move, turn the wheel with Ctrl to zoom, double-click to go back. Pale: the "
