@@ -101,3 +101,79 @@ def curves(
         )
     )
     return figure(chart, caption, ["", x, y], some(rows), logarithmic=logarithmic)
+
+
+def over_tokens(
+    tokens: Sequence[str], named: Mapping[str, ArrayLike], y: str, caption: str
+) -> str:
+    """A line a name, with a value in [0, 1] at each token."""
+    alt = altair()
+    places = in_order(tokens)
+    rows = [
+        (name, token, float(value))
+        for name, values in named.items()
+        for token, value in zip(tokens, np.asarray(values, float), strict=True)
+    ]
+    values = [
+        {"name": name, "place": place, "y": value}
+        for (name, _, value), place in zip(rows, places * len(named), strict=True)
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=values), width="container", height=220)
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("place:O", title=None, sort=places, axis=token_axis(labelAngle=-45)),
+            y=alt.Y("y:Q", title=y, scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("name:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=[alt.Tooltip(f"{field}:N") for field in ("name", "place", "y")],
+        )
+    )
+    return figure(chart, caption, ["", "token", y], rows)
+
+
+def squares(
+    rows: Sequence[str], columns: Sequence[str], weights: ArrayLike, caption: str
+) -> str:
+    """Weights `[rows, columns]` in [0, 1] as squares, a row and a column a token."""
+    alt = altair()
+    weights = np.asarray(weights, float)
+    down, along = in_order(rows), in_order(columns)
+    values = [
+        {"row": down[i], "column": along[j], "weight": float(weights[i, j])}
+        for i in range(len(rows))
+        for j in range(len(columns))
+    ]
+    chart = (
+        alt.Chart(
+            alt.Data(values=values),
+            width=alt.Step(34),
+            height=alt.Step(26),
+        )
+        .mark_rect()
+        .encode(
+            x=alt.X("column:O", title=None, sort=along, axis=token_axis(orient="top", labelAngle=-45)),
+            y=alt.Y("row:O", title=None, sort=down, axis=token_axis()),
+            color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis")),
+            tooltip=[
+                alt.Tooltip("row:N"),
+                alt.Tooltip("column:N"),
+                alt.Tooltip("weight:Q", format=".3f"),
+            ],
+        )
+    )
+    table_rows = [
+        (token, *(f"{weight:.2f}" for weight in line))
+        for token, line in zip(rows, weights, strict=True)
+    ]
+    return figure(chart, caption, ["", *columns], table_rows)
+
+
+def in_order(tokens: Sequence[str]) -> list[str]:
+    """The tokens with their number before them: no two are the same."""
+    return [f"{number} {token}" for number, token in enumerate(tokens)]
+
+
+def token_axis(**options: Any) -> alt.Axis:
+    """An axis of `in_order`, which shows the tokens alone."""
+    after = "slice(datum.label, indexof(datum.label, ' ') + 1)"
+    return altair().Axis(labelExpr=after, labelLimit=160, ticks=False, **options)
