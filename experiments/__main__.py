@@ -4,6 +4,7 @@
     jaxrnn train char --data input.txt        a command of the language model
     jaxrnn sentiment train sst2 --data sst    a command of another experiment
     jaxrnn verify runs/char                   checks every checkpoint of a run
+    jaxrnn report runs/char                   writes a page about a run, to look at
 
 Each is the module of that name, run as `python -m` runs it.
 """
@@ -18,6 +19,7 @@ from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 
 FIRST = "language_model"  # whose commands need no name before them
+OF_ANY_RUN = {"verify": "jaxrnn.training.verify", "report": "jaxrnn.report"}
 MARK = '\nif __name__ == "__main__":\n'
 
 
@@ -37,8 +39,8 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     Raises ValueError if there is none.
     """
     known = commands()
-    if words[0] == "verify":
-        return "jaxrnn.training.verify", words[1:]
+    if words[0] in OF_ANY_RUN:
+        return OF_ANY_RUN[words[0]], words[1:]
     experiment = words[0].replace("-", "_")
     if (FIRST, experiment) in known:
         return f"{__package__}.{FIRST}.{experiment}", words[1:]
@@ -46,7 +48,8 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     if not own:
         places = ", ".join(dict.fromkeys(place for place, _ in known))
         first = ", ".join(name for place, name in known if place == FIRST)
-        raise ValueError(f"no {words[0]!r} among {places}, nor among {first}, verify")
+        of_any = ", ".join(OF_ANY_RUN)
+        raise ValueError(f"no {words[0]!r} among {places}, nor among {first}, {of_any}")
     name = words[1].replace("-", "_") if len(words) > 1 else ""
     if name not in own:
         raise ValueError(f"{words[0]} needs one of {', '.join(own)}, got {name!r}")

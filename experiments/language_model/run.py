@@ -61,7 +61,8 @@ class Trained(Opened):
             return explored(self.model, self.tokenizer, tokens, max(tokens, key=len))
         text = read_text(self.config.run_dir, self.config, self.tokenizer)
         valid = text.tokens["valid"]
-        return explored(self.model, self.tokenizer, [valid[:TOKENS]], valid)
+        first = valid[np.arange(min(TOKENS, len(valid)))]
+        return explored(self.model, self.tokenizer, [first], valid)
 
     def nats(self, text: str) -> np.ndarray:
         """`[T - 1]` of each token of a text but the first, given those before it.

@@ -139,7 +139,7 @@ def explored(trained: Trained, texts: Sequence[str]) -> list[Section]:
         readings.append(Reading(spelled[:TOKENS], cells))
     by_lag = {name: cell.by_lag for name, cell in readings[0].cells.items()}
     about = (
-        "How far back each layer looks: how much its last output on the first text depends on "
-        "its state so many tokens before."
+        "How far back each layer looks: how much its last output on the first text depends "
+        "on its state so many tokens before."
     )
     return [Section("what it answers", told), *explorer(readings, by_lag, about)]

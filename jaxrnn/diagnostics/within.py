@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Composition, Recurrence
 from jaxrnn.diagnostics.gates import gate_values, has_gates
 from jaxrnn.diagnostics.over_time import gradient_by_lag, walk
+from jaxrnn.entry import leading_shape
 
 
 class Within(NamedTuple):
@@ -49,7 +49,7 @@ def within(recurrence: Recurrence, params: Any, xs: Array, lags: int = 0) -> lis
         found.append(one)
         return carry, one.ys
 
-    carry = recurrence.initial_carry(params, xs.shape[1 : xs.ndim - len(recurrence.input_shape)])
+    carry = recurrence.initial_carry(params, leading_shape(recurrence, xs)[1:])
     run(recurrence, params, carry, xs)
     return found
 

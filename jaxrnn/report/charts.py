@@ -33,7 +33,9 @@ def library() -> str:
     require("vl_convert", "report")
     import vl_convert
 
-    return f"<script>{vl_convert.javascript_bundle()}</script>\n"
+    program = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # Nothing in it may end the element that it stands in.
+    return "<script>" + program.replace("</script", "<\\/script") + "</script>\n"
 
 
 def figure(
@@ -138,6 +140,7 @@ def squares(
     alt = altair()
     weights = np.asarray(weights, float)
     down, along = in_order(rows), in_order(columns)
+    above = token_axis(orient="top", labelAngle=-45)
     values = [
         {"row": down[i], "column": along[j], "weight": float(weights[i, j])}
         for i in range(len(rows))
@@ -151,7 +154,7 @@ def squares(
         )
         .mark_rect()
         .encode(
-            x=alt.X("column:O", title=None, sort=along, axis=token_axis(orient="top", labelAngle=-45)),
+            x=alt.X("column:O", title=None, sort=along, axis=above),
             y=alt.Y("row:O", title=None, sort=down, axis=token_axis()),
             color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis")),
             tooltip=[

@@ -77,11 +77,11 @@ def versions(records: Sequence[Record]) -> str:
         return {"python": newest.get("python")} | newest.get("versions", {})
 
     rows = [
-        (record.name, start.get("time"), start["step"], start.get("devices"), changes(start))
+        (record.name, start.get("time"), start["step"], changes(start))
         for record in records
         for start in record.starts
     ]
-    head = ["run", "time", "from step", "devices", "changed options"]
+    head = ["run", "time", "from step", "changed options"]
     return compared("Versions", records, versions_of) + table("Starts", head, rows)
 
 
@@ -115,4 +115,6 @@ def checkpoints(records: Sequence[Record]) -> str:
         for folder in sorted((record.path / "checkpoints").glob("quarantine/*"))
     ]
     told = table("Checkpoints", head, rows)
-    return told + (table("Damaged, set aside earlier", ["run", "folder"], aside) if aside else "")
+    if aside:
+        told += table("Damaged, set aside earlier", ["run", "folder"], aside)
+    return told

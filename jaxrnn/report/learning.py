@@ -32,24 +32,38 @@ def learning_curves(records: Sequence[Record]) -> str:
     points = [point for record in records for point in points_of(record)]
     if not points:
         return paragraph("Nothing is logged yet.")
-    alt = altair()
-    figures = sorted({point.figure for point in points}, key=lambda name: (name != "loss", name))
-    chosen = alt.param(
-        "figure",
-        value=figures[0],
-        bind=alt.binding_select(options=figures, name="Figure "),
-    )
-    ends = [
-        alt.param(name, value=value, bind=alt.binding(input="number", name=f"{label} step "))
-        for name, label, value in (
-            ("first", "From", 0),
-            ("last", "to", max(record.step for record in records)),
-        )
+    found = {point.figure for point in points}
+    figures = sorted(found, key=lambda name: (name != "loss", name))
+    rows = [
+        (point.run, point.figure, point.part, round(point.step), point.value)
+        for point in points
     ]
-    moved = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey]")
-    several = len(records) > 1
-    part = alt.Scale(domain=[TRAINING, EVALUATION])
-    drawn = (
+    evaluations = [row for row in rows if row[2] == EVALUATION]
+    trained = [row for row in rows if row[1:3] == (figures[0], TRAINING)]
+    units = ", ".join(dict.fromkeys(record.unit for record in records))
+    drawn = figure(
+        chart_of(points, figures, several=len(records) > 1),
+        f"Learning curves; losses are in {units}.",
+        ["run", "figure", "of", "step", "value"],
+        some(evaluations) + some(trained),
+        logarithmic=False,
+    )
+    return drawn + paragraph(
+        "Drag to move, turn the wheel with Ctrl to zoom, double-click to go back. Pale: "
+        "the range of the steps that a point of training is the mean of."
+    )
+
+
+def chart_of(points: Sequence[Point], figures: Sequence[str], several: bool) -> Any:
+    """A colour a run, or for a single one a colour for training and one for evaluations."""
+    alt = altair()
+    parts = alt.Scale(domain=[TRAINING, EVALUATION])
+    dashes: dict[str, Any] = {}
+    colour = alt.Color("part:N", title=None, scale=parts)
+    if several:
+        colour = alt.Color("run:N", title="run")
+        dashes = {"strokeDash": alt.StrokeDash("part:N", title=None, scale=parts)}
+    base = (
         alt.Chart(
             alt.Data(values=[point._asdict() for point in points]),
             width="container",
@@ -59,52 +73,39 @@ def learning_curves(records: Sequence[Record]) -> str:
         .transform_filter("datum.step >= first && datum.step <= last")
         .encode(
             x=alt.X("step:Q", title="step", scale=alt.Scale(nice=False)),
-            color=alt.Color("run:N", title="run")
-            if several
-            else alt.Color("part:N", title=None, scale=part),
-            tooltip=[
-                alt.Tooltip("run:N"),
-                alt.Tooltip("part:N"),
-                alt.Tooltip("step:Q"),
-                alt.Tooltip("value:Q", format=".5g"),
-            ],
+            color=colour,
+            tooltip=["run:N", "part:N", "step:Q", alt.Tooltip("value:Q", format=".5g")],
         )
     )
-    line = drawn.mark_line(clip=True).encode(
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
-        strokeDash=alt.StrokeDash("part:N", title=None, scale=part)
-        if several
-        else alt.Undefined,
-    )
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
     band = (
-        drawn.transform_filter("datum.high > datum.low")
-        .mark_area(opacity=0.2, clip=True, tooltip=None)
+        base.transform_filter("datum.high > datum.low")
+        .mark_area(opacity=0.2, clip=True)
         .encode(y=alt.Y("low:Q", title=None), y2="high:Q")
     )
+    line = base.mark_line(clip=True).encode(y=y, **dashes)
     dots = (
-        drawn.transform_filter(f"datum.part == '{EVALUATION}'")
+        base.transform_filter(f"datum.part == '{EVALUATION}'")
         .mark_point(filled=True, clip=True, size=45)
-        .encode(y=alt.Y("value:Q", title=None))
+        .encode(y=y)
+        .add_params(alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey]"))
     )
-    chart = alt.layer(band, line, dots.add_params(moved)).add_params(chosen, *ends)
-    chart = chart.properties(title=alt.TitleParams(text=alt.ExprRef(expr="figure")))
-    rows = [
-        (point.run, point.figure, point.part, round(point.step), point.value)
-        for point in points
+    title = alt.TitleParams(text=alt.ExprRef(expr="figure"))
+    choices = choices_of(figures, last=max(point.step for point in points))
+    return alt.layer(band, line, dots).add_params(*choices).properties(title=title)
+
+
+def choices_of(figures: Sequence[str], last: float) -> list[Any]:
+    """What the reader chooses: a figure, and the steps to look at."""
+    alt = altair()
+    select = alt.binding_select(options=figures, name="Figure ")
+    begin = alt.binding(input="number", name="From step ")
+    end = alt.binding(input="number", name="to step ")
+    return [
+        alt.param("figure", value=figures[0], bind=select),
+        alt.param("first", value=0, bind=begin),
+        alt.param("last", value=last, bind=end),
     ]
-    evaluations = [row for row in rows if row[2] == EVALUATION]
-    trained = [row for row in rows if row[1:3] == (figures[0], TRAINING)]
-    units = ", ".join(dict.fromkeys(record.unit for record in records))
-    return figure(
-        chart,
-        f"Learning curves; losses are in {units}.",
-        ["run", "figure", "of", "step", "value"],
-        some(evaluations) + some(trained),
-        logarithmic=False,
-    ) + paragraph(
-        "Drag to move, turn the wheel with Ctrl to zoom, double-click to go back. Pale: the "
-        "range of the steps that a point of training is the mean of."
-    )
 
 
 def points_of(record: Record) -> list[Point]:
@@ -130,21 +131,22 @@ def points_of(record: Record) -> list[Point]:
 def thinned(pairs: Sequence[tuple[int, float]]) -> list[tuple[float, float, float, float]]:
     """(step, mean, lowest, highest) of at most `POINTS` groups of neighbours."""
     groups = np.array_split(np.array(pairs, float), min(POINTS, len(pairs)))
-    return [
-        (float(steps.mean()), float(values.mean()), float(values.min()), float(values.max()))
-        for steps, values in (group.T for group in groups)
-    ]
+    found = []
+    for steps, values in (group.T for group in groups):
+        low, high = float(values.min()), float(values.max())
+        found.append((float(steps.mean()), float(values.mean()), low, high))
+    return found
 
 
 def samples(records: Sequence[Record]) -> str:
-    """What the models said at each evaluation, the newest first and open."""
-    told = []
-    for record in records:
-        kept: list[tuple[Any, Any]] = [
-            (row["step"], row["sample"]) for row in record.rows if "sample" in row
-        ]
-        for number, (step, sample) in enumerate(reversed(kept)):
-            block = f'<pre class="sample" tabindex="0">{text(sample)}</pre>\n'
-            shown = folded(f"{record.name}, step {step}", block)
-            told.append(shown.replace("<details>", "<details open>") if not number else shown)
-    return "".join(told)
+    """What the models said at each evaluation, the newest first."""
+    return "".join(
+        folded(
+            f"{record.name}, step {row['step']}",
+            f'<pre class="sample" tabindex="0">{text(row["sample"])}</pre>\n',
+            is_open=row is record.rows[-1],
+        )
+        for record in records
+        for row in reversed(record.rows)
+        if "sample" in row
+    )

@@ -34,9 +34,10 @@ def table(caption: str, head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> s
     )
 
 
-def folded(summary: str, inner: str) -> str:
-    """What is shown when it is asked for."""
-    return f"<details><summary>{text(summary)}</summary>\n{inner}</details>\n"
+def folded(summary: str, inner: str, *, is_open: bool = False) -> str:
+    """What is shown when it is asked for, or until it is put away."""
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{text(summary)}</summary>\n{inner}</details>\n"
 
 
 def data(value: Any) -> str:

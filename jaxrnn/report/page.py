@@ -21,7 +21,7 @@ POLICY = (
 
 
 def write_report(run_dirs: Sequence[Path], out: Path, texts: Sequence[str] = ()) -> None:
-    """Writes a page of HTML about the runs in these folders, side by side where that serves.
+    """Writes a page of HTML about the runs in these folders, side by side where that fits.
 
     texts: what to look at the models with; some of each run's own if there are none. The
     folders are read only, and a run may still train. What a model cannot be shown by is
@@ -68,9 +68,7 @@ def of_model(record: Record, texts: Sequence[str]) -> list[Section]:
         if texts and isinstance(error, ValueError):
             raise
         return [left_out(record, error)]
-    return [
-        section._replace(title=f"{record.name}: {section.title}") for section in shown
-    ]
+    return [section._replace(title=f"{record.name}: {section.title}") for section in shown]
 
 
 def left_out(record: Record, error: Exception) -> Section:

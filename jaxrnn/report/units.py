@@ -14,7 +14,7 @@ from jax import Array
 from jaxrnn.diagnostics import Within, memory_horizon, saturation, within
 from jaxrnn.flax import RNN
 from jaxrnn.report.charts import altair, curves, figure, some
-from jaxrnn.report.markup import data, paragraph, table, text
+from jaxrnn.report.markup import data, paragraph, table
 from jaxrnn.training.run.opened import Section
 
 TOKENS = 600  # of a text are read at most
@@ -23,6 +23,13 @@ NUMBERS = 800_000
 LEVELS, NONE = 254, 255  # of a byte: the highest level, and no number
 SURPRISES = 25
 BEFORE = 12  # tokens told before a surprising one
+
+ABOUT = (
+    "Red is above zero, blue below; the paler, the nearer to zero. Units stand in the "
+    "order of their memory horizon: the steps after which 1/e of what a unit holds is "
+    "left. In the text, the arrow keys go from token to token. Of a text the first "
+    f"{TOKENS} tokens are read."
+)
 
 
 class Reading(NamedTuple):
@@ -42,13 +49,13 @@ class Signal(NamedTuple):
 
 
 def read_layers(layers: Iterable[RNN], xs: Array, lags: int = 0) -> dict[str, Within]:
-    """What each cell of layers above one another does on xs `[T, D]`, by name."""
-    cells = {}
+    """What each cell of layers above one another does on xs `[T, D]`, by name; lags are
+    those of `jaxrnn.diagnostics.within`."""
+    cells: dict[str, Within] = {}
     for number, layer in enumerate(layers, 1):
-        parts = within(layer.recurrence, layer.arrays(), xs, lags)
-        for part, one in zip(count(1), parts):
-            name = f"layer {number}" + (f", part {part}" if len(parts) > 1 else "")
-            cells[name + (", backwards" if one.backwards else "")] = one
+        for part, one in enumerate(within(layer.recurrence, layer.arrays(), xs, lags), 1):
+            name = f"layer {number}" + (", backwards" if one.backwards else "")
+            cells[f"{name}, part {part}" if name in cells else name] = one
         _, xs = layer(xs)
     return cells
 
@@ -73,7 +80,7 @@ def explorer(
 
 
 def horizons_of(readings: Sequence[Reading]) -> dict[str, np.ndarray]:
-    """`memory_horizon` over all the texts, by cell; without cells that have no such gate."""
+    """`memory_horizon` over all the texts, by cell; of those that forget by a gate."""
     return {
         name: np.asarray(
             memory_horizon(
@@ -103,7 +110,7 @@ def signals(reading: Reading, horizons: Mapping[str, np.ndarray]) -> list[Signal
 def coloured(readings: Sequence[Reading], horizons: Mapping[str, np.ndarray]) -> str:
     """The texts, and what they are coloured by, for the page's script to show."""
     every = [signals(reading, horizons) for reading in readings]
-    columns = sum(len(reading.tokens) * len(found) for reading, found in zip(readings, every))
+    columns = sum(len(signal.values) for found in every for signal in found)
     units = max(NUMBERS // max(columns, 1), 1)
     widest = max((x.values.shape[1] for found in every for x in found), default=0)
     texts = [
@@ -121,21 +128,20 @@ def coloured(readings: Sequence[Reading], horizons: Mapping[str, np.ndarray]) ->
             "those that forget at once: fewer or shorter texts leave room for more."
         )
     return f"""<div class="units">
-<p>Red is above zero, blue below; the paler, the nearer to zero. Units stand in the order of
-their memory horizon: the steps after which 1/e of what a unit holds is left. In the text, the
-arrow keys go from token to token. Of a text the first {TOKENS} tokens are read.</p>
-{told}<form class="controls" autocomplete="off">
+{paragraph(ABOUT)}{told}<form class="controls" autocomplete="off">
 <label>Text <select class="text"></select></label>
 <label>Coloured by <select class="signal"></select></label>
 <label>Unit <select class="unit"></select></label>
 <button type="button" class="previous">Previous unit</button>
 <button type="button" class="next">Next unit</button>
 </form>
-<p><span class="low"></span> <span class="scale" role="img" aria-label="scale of colours"></span>
+<p><span class="low"></span>
+<span class="scale" role="img" aria-label="scale of colours"></span>
 <span class="high"></span> <output class="readout"></output></p>
 <div class="coloured" tabindex="0" role="group" aria-label="The coloured text"></div>
-<details><summary>As a table</summary><div class="scrolls numbers" tabindex="0" role="region"
-aria-label="The numbers of this unit"></div></details>
+<details><summary>As a table</summary>
+<div class="scrolls numbers" tabindex="0" role="region" aria-label="The numbers"></div>
+</details>
 {data(texts)}</div>
 """
 
@@ -158,7 +164,9 @@ def packed(signal: Signal, most: int) -> dict[str, Any]:
         "low": low,
         "high": largest,
         "units": [
-            f"{unit}" if horizons is None else f"{unit}, {steps_shown(horizons[unit])}"
+            f"{unit}"
+            if horizons is None
+            else f"{unit}, {steps_shown(float(horizons[unit]))}"
             for unit in order
         ],
         "bytes": base64.b64encode(bytes_of.T.tobytes()).decode(),
@@ -212,14 +220,15 @@ def saturations(readings: Sequence[Reading]) -> str:
     alt = altair()
     columns = ("gate", "unit", "shut", "open")
     values = [dict(zip(columns, row, strict=True)) for row in rows]
+    share = alt.Scale(domain=[0, 1])
     chart = (
         alt.Chart(alt.Data(values=values), width="container", height=300)
         .mark_point(filled=True, opacity=0.6)
         .encode(
-            x=alt.X("shut:Q", title="share of the time shut", scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y("open:Q", title="share of the time open", scale=alt.Scale(domain=[0, 1])),
+            x=alt.X("shut:Q", title="share of the time shut", scale=share),
+            y=alt.Y("open:Q", title="share of the time open", scale=share),
             color=alt.Color("gate:N", legend=alt.Legend(labelLimit=300)),
-            tooltip=[alt.Tooltip(f"{name}:{'N' if name == 'gate' else 'Q'}") for name in columns],
+            tooltip=["gate:N", "unit:Q", "shut:Q", "open:Q"],
         )
     )
     caption = "How firmly gates stand: shut is below 0.1, open above 0.9."

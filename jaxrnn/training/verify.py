@@ -59,9 +59,12 @@ def verify(run_dir: Path) -> bool:
     good = []
     for one in checked(run_dir):
         good.append(one.verdict == GOOD)
-        size = "" if one.bytes is None else f", {one.arrays} arrays, {one.bytes / 1e6:.1f} MB"
-        loss = "" if one.loss is None else f", loss {one.loss:.4f}"
-        print(f"step {one.step}: {one.verdict}{size}{loss}")
+        told = [f"step {one.step}: {one.verdict}"]
+        if one.bytes is not None:
+            told += [f"{one.arrays} arrays", f"{one.bytes / 1e6:.1f} MB"]
+        if one.loss is not None:
+            told.append(f"loss {one.loss:.4f}")
+        print(", ".join(told))
     for folder in sorted(root.glob("quarantine/*")):
         print(f"{folder.relative_to(root)}: damaged, set aside earlier")
     if not good:
