@@ -21,7 +21,7 @@ from .pairs import Pairs, read_pairs
 from .problem import Languages, Model, data_digest, make_model
 from .translation import Look, look, readable, translate
 
-SHOWN = 4  # validation sentences of a report
+SHOWN = 3  # validation sentences of a report
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -23,8 +23,11 @@ class Within(NamedTuple):
     by_lag: Array
 
 
-def within(recurrence: Recurrence, params: Any, xs: Array, lags: int = 0) -> list[Within]:
-    """The cells of a recurrence in the order in which they run, on xs `[T, ..., D]`.
+def within(
+    recurrence: Recurrence, params: Any, xs: Array, lags: int = 0
+) -> tuple[list[Within], Array]:
+    """The cells of a recurrence in the order in which they run, on xs `[T, ..., D]`, and
+    what it puts out as a whole.
 
     The gates are those of `gate_values`, and none of a cell that has none. lags: how many
     of its last steps `by_lag` looks back over, which takes as many passes as the cell has
@@ -50,8 +53,8 @@ def within(recurrence: Recurrence, params: Any, xs: Array, lags: int = 0) -> lis
         return carry, one.ys
 
     carry = recurrence.initial_carry(params, leading_shape(recurrence, xs)[1:])
-    run(recurrence, params, carry, xs)
-    return found
+    _, ys = run(recurrence, params, carry, xs)
+    return found, ys
 
 
 def _look(

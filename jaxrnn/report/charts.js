@@ -22,6 +22,7 @@ for (const figure of document.querySelectorAll("figure.chart")) {
       logLevel: 1, // errors: a choice that leaves a chart empty is none
       theme: dark.matches ? "dark" : undefined,
       config: { background: "transparent" },
+      i18n: { CLICK_TO_VIEW_ACTIONS: "Save the chart" },
       actions: { export: true, source: false, compiled: false, editor: false },
     });
   };

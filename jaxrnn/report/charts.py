@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxrnn.extras import require
 from jaxrnn.report.markup import data, folded, table, text
 
 if TYPE_CHECKING:  # Altair takes a second to import
@@ -20,17 +19,14 @@ TABLE_ROWS = 60
 
 
 def altair() -> Any:
-    """The library that draws; raises ImportError without it."""
-    require("altair", "report")
+    """The library that draws."""
     import altair
 
     return altair
 
 
 def library() -> str:
-    """The program that shows charts, to be written into a page; raises ImportError without
-    what brings it."""
-    require("vl_convert", "report")
+    """The program that shows charts, to be written into a page."""
     import vl_convert
 
     program = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")

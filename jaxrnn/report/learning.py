@@ -1,5 +1,6 @@
 """How runs learned: their figures over the steps, and what they said on the way."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -113,7 +114,8 @@ def points_of(record: Record) -> list[Point]:
     logged: dict[str, list[tuple[int, float]]] = {}
     for row in record.rows:
         for name, value in row.items():
-            if name != "step" and isinstance(value, int | float):
+            number = isinstance(value, int | float) and math.isfinite(value)
+            if number and name != "step":
                 logged.setdefault(name, []).append((row["step"], value))
     found = []
     for name, pairs in logged.items():

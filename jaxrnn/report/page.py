@@ -6,11 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import jaxrnn
+from jaxrnn.extras import require
 from jaxrnn.loading import load
 from jaxrnn.report import facts, learning
 from jaxrnn.report.charts import library
 from jaxrnn.report.markup import paragraph, text
 from jaxrnn.report.record import Record, read_records
+from jaxrnn.training.run.directory import write_text
 from jaxrnn.training.run.opened import Section
 
 # Whatever a page holds, a browser lets it reach nothing outside of itself.
@@ -28,12 +30,16 @@ def write_report(run_dirs: Sequence[Path], out: Path, texts: Sequence[str] = ())
     told in its place. Raises ValueError for no run, a folder without one, or a text that a
     model cannot read, ImportError without the libraries of the extra "report".
     """
+    require("altair", "report")
+    require("vl_convert", "report")
     if not run_dirs:
         raise ValueError("which run? none was given")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent} is no folder to write {out.name} into")
     records = read_records(run_dirs)
     page = whole(" and ".join(record.name for record in records), sections(records, texts))
     # A folder's name may hold bytes that are no character.
-    out.write_text(page, encoding="utf-8", errors="replace")
+    write_text(out, page.encode("utf-8", "replace").decode())
 
 
 def sections(records: Sequence[Record], texts: Sequence[str]) -> list[Section]:

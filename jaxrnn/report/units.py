@@ -53,10 +53,10 @@ def read_layers(layers: Iterable[RNN], xs: Array, lags: int = 0) -> dict[str, Wi
     those of `jaxrnn.diagnostics.within`."""
     cells: dict[str, Within] = {}
     for number, layer in enumerate(layers, 1):
-        for part, one in enumerate(within(layer.recurrence, layer.arrays(), xs, lags), 1):
+        parts, xs = within(layer.recurrence, layer.arrays(), xs, lags)
+        for part, one in enumerate(parts, 1):
             name = f"layer {number}" + (", backwards" if one.backwards else "")
             cells[f"{name}, part {part}" if name in cells else name] = one
-        _, xs = layer(xs)
     return cells
 
 
