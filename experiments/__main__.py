@@ -5,6 +5,7 @@
     jaxrnn sentiment train sst2 --data sst    a command of another experiment
     jaxrnn verify runs/char                   checks every checkpoint of a run
     jaxrnn results runs/*                     sets runs beside the published figures
+    jaxrnn report runs/char                   writes a page about a run
 
 Each is the module of that name, run as `python -m` runs it.
 """
@@ -19,7 +20,11 @@ from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 
 FIRST = "language_model"  # whose commands need no name before them
-OF_ALL = {"verify": "jaxrnn.training.verify", "results": f"{__package__}.results"}
+OF_ANY_RUN = {
+    "verify": "jaxrnn.training.verify",
+    "report": "jaxrnn.report",
+    "results": f"{__package__}.results",
+}
 MARK = '\nif __name__ == "__main__":\n'
 
 
@@ -39,8 +44,8 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     Raises ValueError if there is none.
     """
     known = commands()
-    if words[0] in OF_ALL:
-        return OF_ALL[words[0]], words[1:]
+    if words[0] in OF_ANY_RUN:
+        return OF_ANY_RUN[words[0]], words[1:]
     experiment = words[0].replace("-", "_")
     if (FIRST, experiment) in known:
         return f"{__package__}.{FIRST}.{experiment}", words[1:]
@@ -48,8 +53,8 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     if not own:
         places = ", ".join(dict.fromkeys(place for place, _ in known))
         first = ", ".join(name for place, name in known if place == FIRST)
-        more = ", ".join(OF_ALL)
-        raise ValueError(f"no {words[0]!r} among {places}, nor among {first}, {more}")
+        of_any = ", ".join(OF_ANY_RUN)
+        raise ValueError(f"no {words[0]!r} among {places}, nor among {first}, {of_any}")
     name = words[1].replace("-", "_") if len(words) > 1 else ""
     if name not in own:
         raise ValueError(f"{words[0]} needs one of {', '.join(own)}, got {name!r}")

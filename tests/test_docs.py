@@ -114,6 +114,8 @@ def commands():
 @lru_cache
 def help_of(module, *preset):
     """What a command says of itself."""
+    if hasattr(import_module(module), "__path__"):  # a package, as python -m runs it
+        module += ".__main__"
     shown = StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
         patch.setattr(sys, "argv", [module, *preset, "--help"])

@@ -40,6 +40,7 @@ ROOMS = [
     "training.run",
     "training.verify",
     "loading",
+    "report",
 ]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

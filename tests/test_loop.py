@@ -38,7 +38,12 @@ from jaxrnn.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = Options(
-    steps=12, eval_every=4, checkpoint_every=5, log_every=100, schedule="plateau"
+    report=False,
+    steps=12,
+    eval_every=4,
+    checkpoint_every=5,
+    log_every=100,
+    schedule="plateau",
 )
 
 

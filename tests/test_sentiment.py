@@ -652,7 +652,7 @@ def test_texts_of_similar_length_share_a_program(tmp_path):
     tokenizer = Tokenizer.of("word", b"a film")
     pure = model_of(config, tokenizer, 2)
     model = pure(pure.init(jax.random.key(0)))
-    trained = Trained(model, tokenizer, ("bad", "good"), longest=30)
+    trained = Trained(model, tokenizer, ("bad", "good"), replace(config, longest=30))
     alone = [trained.probabilities(["a film " * n])[0] for n in (1, 2, 10)]
     for n, shares in zip((1, 2, 10), alone, strict=True):
         tokens = encode(tokenizer, "a film " * n, 30)
@@ -669,7 +669,7 @@ def test_the_telling_unit_is_the_one_whose_loss_hurts_the_answer_most(tokens):
     tokenizer = Tokenizer.of(tokens, b"el final fue extraordinario")
     pure = model_of(config, tokenizer, 3)
     model = pure(pure.init(jax.random.key(0)))
-    trained = Trained(model, tokenizer, ("a", "b", "c"), longest=20)
+    trained = Trained(model, tokenizer, ("a", "b", "c"), replace(config, longest=20))
     spelled, values = trained.telling_unit(SPANISH)
     read = encode(tokenizer, normal_form(SPANISH), 20)
     assert len(spelled) == len(values) == len(read)

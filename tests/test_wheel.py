@@ -103,6 +103,7 @@ def test_a_command_is_found_by_its_words():
     ]:
         assert dispatcher.find(words) == (f"{package}.{module}", rest)
     assert dispatcher.find(["verify", "x"]) == ("jaxrnn.training.verify", ["x"])
+    assert dispatcher.find(["report", "x"]) == ("jaxrnn.report", ["x"])
     for words, told in [
         (["trian"], "no 'trian' among language_model, long_lag"),
         (["music"], "music needs one of plot, train, got ''"),

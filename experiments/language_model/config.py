@@ -59,6 +59,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         replace(
             _BASE,
             run_dir=Path("runs/tiny"),
+            report=False,
             batch_size=8,
             sequence_length=16,
             hidden_size=16,

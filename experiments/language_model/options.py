@@ -114,7 +114,8 @@ class Config(Options):
 
     sample_prompt: str = "\n"
     sample_length: int = 600
-    """Tokens of the sample at the end; 0 for none."""
+    """Tokens of the sample at the end, and of those with evaluations up to 200; 0 for
+    none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

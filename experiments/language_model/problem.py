@@ -12,13 +12,16 @@ from jaxrnn.data.lanes import TokenBatch, TokenLanes
 from jaxrnn.data.shards import Tokens
 from jaxrnn.data.subwords import AnyTokenizer
 from jaxrnn.data.varied_lanes import VariedLanes
+from jaxrnn.models import LanguageModel, Sampling
 from jaxrnn.strategies.select import select
 from jaxrnn.training.problem import Problem, Sum
 
 from .config import Config
 from .model import make_model
-from .prompt import read_prompt
+from .prompt import read_prompt, write
 from .text import Text, read_tokens
+
+SAMPLE = 200  # tokens at most of the sample with an evaluation
 
 
 class NextToken(Problem):
@@ -35,6 +38,7 @@ class NextToken(Problem):
         self.rows = config.batch_size
         self.unit = f"nats/{'token' if config.tokens == 'bpe' else config.tokens}"
         self.tokens_per_step = config.batch_size * config.sequence_length
+        self.tokenizer = text.tokenizer
         self.files = {"tokenizer.json": text.tokenizer.as_json()}
         self.fingerprint = text.fingerprint
 
@@ -76,6 +80,16 @@ class NextToken(Problem):
     ) -> tuple[dict[str, Sum], Any]:
         carry, nats, *_ = self._read(params, carry, batch, None)
         return loss_of(nats, batch.mask), carry
+
+    def sample(self, params: Any) -> str | None:
+        """The text that the model goes on with from `sample_prompt`."""
+        config, model = self.config, self.model(params)
+        length = min(config.sample_length, SAMPLE)
+        if not (length and isinstance(model, LanguageModel)):
+            return None
+        sampling = Sampling(temperature=0.7)
+        prompt = config.sample_prompt
+        return write(model, self.tokenizer, prompt, length, sampling, seed=config.seed)[0]
 
     def _read(
         self, params: Any, carry: Any, batch: TokenBatch[Array], key: Array | None

@@ -1,5 +1,6 @@
 """A language model's run folder, opened again: by `train`, `evaluate` and `sample`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import optax
 
 from jaxrnn.data.subwords import AnyTokenizer, load_tokenizer
 from jaxrnn.models import LanguageModel, Sampling
+from jaxrnn.report.units import TOKENS
 from jaxrnn.training.run.directory import RunDirectory
-from jaxrnn.training.run.opened import Opened, Step
+from jaxrnn.training.run.opened import Opened, Section, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 from .config import Config
+from .explore import explored
 from .model import Model, make_model
 from .prompt import read_prompt, write
 from .text import Text, read_tokens
@@ -50,6 +53,16 @@ class Trained(Opened):
         model = as_recurrent(self.model, self.config)
         (text,) = write(model, self.tokenizer, prompt, length, sampling, seed=seed)
         return text
+
+    def sections(self, texts: Sequence[str]) -> list[Section]:
+        """Of the texts, or of the beginning of the run's validation text."""
+        if texts:
+            tokens = [read_prompt(self.tokenizer, text) for text in texts]
+            return explored(self.model, self.tokenizer, tokens, max(tokens, key=len))
+        text = read_text(self.config.run_dir, self.config, self.tokenizer)
+        valid = text.tokens["valid"]
+        first = valid[np.arange(min(TOKENS, len(valid)))]
+        return explored(self.model, self.tokenizer, [first], valid)
 
     def nats(self, text: str) -> np.ndarray:
         """`[T - 1]` of each token of a text but the first, given those before it.

@@ -333,6 +333,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         _preset(
             _BASE,
             "tiny",
+            report=False,
             problem="order2",
             lag=10,
             trials=3,

@@ -121,6 +121,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             Config(),
             data=None,
             run_dir=Path("runs/music-tiny"),
+            report=False,
             sequence_length=12,
             hidden_size=16,
             dropout=0.1,

@@ -162,6 +162,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         replace(
             _BASE,
             run_dir=Path("runs/tiny-sentiment"),
+            report=False,
             corpus="toy",
             hidden_size=16,
             embedding_size=16,

@@ -20,7 +20,6 @@ from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.terminal import as_text
 
 from .run import Trained
-from .words import normal_form
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,6 @@ class Options:
     picture: Path | None = None
     """The PNG file to draw; explain.png in the run's folder if not given. The coloured
     text is an HTML file beside it."""
-
-
-def word_by_word(trained: Trained, text: str) -> tuple[list[str], np.ndarray]:
-    """The words of a text, and the probabilities `[words, classes]` when it ends there.
-
-    A bidirectional model reads every prefix anew, all of them as one batch.
-    """
-    words = normal_form(text).split()
-    prefixes = [" ".join(words[: n + 1]) for n in range(len(words))]
-    return words, trained.probabilities(prefixes or [text])
 
 
 def draw(words: list[str], shares: np.ndarray, labels: tuple[str, ...], to: Path) -> None:
@@ -68,7 +57,7 @@ def main() -> None:
     with refusals():
         trained = Trained.load(options.run_dir)
         text = as_text(options.text)
-        words, shares = word_by_word(trained, text)
+        words, shares = trained.word_by_word(text)
         width = max(map(len, words))
         for word, row in zip(words, shares, strict=True):
             told = zip(trained.labels, row, strict=True)

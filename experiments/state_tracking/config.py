@@ -98,6 +98,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         replace(
             Config(),
             run_dir=Path("runs/tiny"),
+            report=False,
             steps=20,
             batch_size=8,
             length=6,

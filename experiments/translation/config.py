@@ -150,6 +150,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         replace(
             _BASE,
             run_dir=Path("runs/tiny"),
+            report=False,
             corpus="reversal",
             min_frequency=1,
             longest=12,

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxrnn.data.bpe import SPACE
-
-from .translation import Look
+from .translation import Look, readable
 
 
 def draw(look: Look, path: Path) -> None:
@@ -15,12 +13,8 @@ def draw(look: Look, path: Path) -> None:
     axes = figure.add_subplot()
     axes.imshow(look.weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(
-        range(columns), _readable(look.source), rotation=60, ha="left", parse_math=False
+        range(columns), readable(look.source), rotation=60, ha="left", parse_math=False
     )
-    axes.set_yticks(range(rows), _readable(look.target), parse_math=False)
+    axes.set_yticks(range(rows), readable(look.target), parse_math=False)
     axes.xaxis.tick_top()
     figure.savefig(path, dpi=150)
-
-
-def _readable(symbols: list[str]) -> list[str]:
-    return [symbol.replace(SPACE, "") or "·" for symbol in symbols]

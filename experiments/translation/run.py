@@ -4,16 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn.models.attention import Attending
+from jaxrnn.models.translator import Translator
+from jaxrnn.report.charts import squares
+from jaxrnn.report.markup import table
+from jaxrnn.report.units import TOKENS, Reading, explorer, read_layers
 from jaxrnn.training.run.directory import RunDirectory
-from jaxrnn.training.run.opened import Opened, Step
+from jaxrnn.training.run.opened import Opened, Section, Step
 from jaxrnn.training.run.reopen import best_params, check_data, read_options
 
 from .config import Config
 from .pairs import Pairs, read_pairs
 from .problem import Languages, Model, data_digest, make_model
-from .translation import Look, look, translate
+from .translation import Look, look, readable, translate
+
+SHOWN = 3  # validation sentences of a report
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -48,6 +56,14 @@ class Trained(Opened):
         (written,) = self._write([sentence], beam)
         return look(self.model, self.tokenizer, sentence, written)
 
+    def sections(self, texts: Sequence[str]) -> list[Section]:
+        """Of the sentences, or of the first ones of the run's validation data."""
+        if texts:
+            return explored(self, texts, self(*texts))
+        pairs = read_pairs(self.config.corpus, self.config.data, self.config.backwards)
+        sentences = pairs["valid"].source[:SHOWN]
+        return explored(self, sentences, self(*sentences), pairs["valid"].target[:SHOWN])
+
     def _write(self, sentences: Sequence[str], beam: int) -> list[np.ndarray]:
         length = self.config.longest
         return translate(self.model, self.tokenizer, sentences, beam=beam, length=length)
@@ -67,3 +83,41 @@ def read_test(path: Path, config: Config) -> Pairs:
     pairs = read_pairs(config.corpus, config.data, config.backwards)
     check_data(path, data_digest(pairs))
     return pairs["test"]
+
+
+def explored(
+    trained: Trained,
+    sentences: Sequence[str],
+    translations: Sequence[str],
+    references: Sequence[str] = (),
+) -> list[Section]:
+    """What a report shows of a translator: what it writes, where it looks, its encoder."""
+    columns = [sentences, translations, *([references] if references else [])]
+    head = ["sentence", "translation", "as a person has it"][: len(columns)]
+    told = table("Translations", head, zip(*columns, strict=True))
+    shown = [Section("what it writes", told)]
+    if not isinstance(trained.model, Translator):
+        return shown
+    if isinstance(trained.model.decoder.recurrence, Attending):
+        looks = map(trained.look, sentences)
+        squared = (
+            squares(
+                readable(look.target),
+                readable(look.source),
+                look.weights,
+                f"Where it looks as it translates: {sentence}",
+            )
+            for look, sentence in zip(looks, sentences, strict=True)
+        )
+        shown.append(Section("where it looks", "".join(squared)))
+    readings = [read(trained, sentence) for sentence in sentences]
+    return [*shown, *explorer(readings)]
+
+
+def read(trained: Trained, sentence: str) -> Reading:
+    """A sentence as the encoder has read it."""
+    model, source = trained.model, trained.tokenizer.source
+    assert isinstance(model, Translator)
+    spelled = [f"{symbol} " for symbol in readable([*source.tokenise(sentence), "</s>"])]
+    xs = model.source_embedding(jnp.asarray(source.encode(sentence)))
+    return Reading(spelled[:TOKENS], read_layers([model.encoder], xs[:TOKENS]))

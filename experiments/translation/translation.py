@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from jaxrnn.data.bpe import SPACE
 from jaxrnn.data.buckets import Buckets, edges_for, pad
 from jaxrnn.data.vocabulary import BEGIN, END
 from jaxrnn.models.sampling import NO_TOKEN
@@ -100,3 +101,8 @@ def look(model: Model, languages: Languages, sentence: str, written: np.ndarray)
         target=[*languages.target.read(tokens), "</s>"],
         weights=np.asarray(weights[:, 0]),
     )
+
+
+def readable(symbols: list[str]) -> list[str]:
+    """Without the mark of the space before a word."""
+    return [symbol.replace(SPACE, "") or "·" for symbol in symbols]

@@ -18,3 +18,4 @@ from jaxrnn.diagnostics.spectrum import (
     step_jacobian as step_jacobian,
 )
 from jaxrnn.diagnostics.text import colour_text as colour_text
+from jaxrnn.diagnostics.within import Within as Within, within as within

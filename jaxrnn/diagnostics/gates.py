@@ -83,13 +83,13 @@ def horizons(
     """How long each unit of a cell remembers on xs `[T, ..., D]`, in steps: `[H]`, the
     `memory_horizon` of its gate "forget"; `[0]` for a recurrence that has none of its own.
     """
-    if not _has_gates(cell):
+    if not has_gates(cell):
         return jnp.zeros(0)
     gates = gate_values(cell, params, xs, mask=mask)
     return memory_horizon(gates["forget"], mask) if "forget" in gates else jnp.zeros(0)
 
 
-def _has_gates(recurrence: Recurrence) -> bool:
+def has_gates(recurrence: Recurrence) -> bool:
     """Whether it is a cell that shows gates, seen through what is around it."""
     if not isinstance(recurrence, Cell):
         return False

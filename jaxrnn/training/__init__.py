@@ -25,7 +25,7 @@ from jaxrnn.training.run.metrics import (
     MetricsLog as MetricsLog,
     read_metrics as read_metrics,
 )
-from jaxrnn.training.run.opened import Opened as Opened
+from jaxrnn.training.run.opened import Opened as Opened, Section as Section
 from jaxrnn.training.run.options import Options as Options
 from jaxrnn.training.run.progress import Progress as Progress
 from jaxrnn.training.run.reopen import (

@@ -105,6 +105,11 @@ class Problem(abc.ABC):
             name: (value, 1) for name, value in {"loss": loss, **metrics}.items()
         }, carry
 
+    def sample(self, params: Any) -> str | None:
+        """A few lines that the model says, kept with every evaluation; a pure function of
+        `params`, which lie on one device. None where it says nothing."""
+        return None
+
     def figures(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
         """What is told of the means of a whole evaluation."""
         return {name: float(mean) for name, mean in means.items()}

@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.run import terminal
@@ -10,39 +13,63 @@ from jaxrnn.training.store.good_steps import listed
 from jaxrnn.training.store.reads import Damaged
 from jaxrnn.training.store.saved_step import CheckpointError, first_line, read_step
 
+GOOD = "good"
 
-def verify(run_dir: Path) -> bool:
-    """Prints a line for every step and returns whether there are steps and all are good.
+
+class Checked(NamedTuple):
+    """A saved step and whether it is what was saved."""
+
+    step: int
+    verdict: str  # "good", "DAMAGED: ..." or "UNKNOWN: ..."
+    arrays: int | None = None
+    bytes: int | None = None
+    loss: float | None = None
+
+
+def checked(run_dir: Path) -> Iterator[Checked]:
+    """Every step, read whole; without those that a run in progress has removed since.
 
     Reads only: neither a damaged step nor a run in progress is touched. Raises
     CheckpointError if the checkpoints cannot even be listed.
     """
     root = whole_path(run_dir) / "checkpoints"
-    reports = (report(step, folder) for step, folder in sorted(listed(root).items()))
-    good = [told for told in reports if told is not None]
+    for step, folder in sorted(listed(root).items()):
+        with suppress(FileNotFoundError):
+            yield check(step, folder)
+
+
+def check(step: int, folder: Path) -> Checked:
+    """Raises FileNotFoundError if a run in progress has removed the step."""
+    try:
+        saved = read_step(folder)
+    except FileNotFoundError:
+        raise
+    except Damaged as error:
+        return Checked(step, f"DAMAGED: {first_line(error)}")
+    except CheckpointError as error:
+        return Checked(step, f"UNKNOWN: {error}")
+    size = sum(leaf.data.nbytes for leaf in saved.leaves.values())
+    return Checked(step, GOOD, len(saved.leaves), size, saved.meta["loss"])
+
+
+def verify(run_dir: Path) -> bool:
+    """Prints a line for every step and returns whether there are steps and all are good;
+    reads and raises as `checked` does."""
+    root = whole_path(run_dir) / "checkpoints"
+    good = []
+    for one in checked(run_dir):
+        good.append(one.verdict == GOOD)
+        told = [f"step {one.step}: {one.verdict}"]
+        if one.bytes is not None:
+            told += [f"{one.arrays} arrays", f"{one.bytes / 1e6:.1f} MB"]
+        if one.loss is not None:
+            told.append(f"loss {one.loss:.4f}")
+        print(", ".join(told))
     for folder in sorted(root.glob("quarantine/*")):
         print(f"{folder.relative_to(root)}: damaged, set aside earlier")
     if not good:
         print(f"no checkpoints in {run_dir}")
     return bool(good) and all(good)
-
-
-def report(step: int, folder: Path) -> bool | None:
-    """Whether the step is good; None if a run in progress has removed it."""
-    try:
-        saved = read_step(folder)
-    except FileNotFoundError:
-        return None
-    except Damaged as error:
-        print(f"step {step}: DAMAGED: {first_line(error)}")
-        return False
-    except CheckpointError as error:
-        print(f"step {step}: UNKNOWN: {error}")
-        return False
-    size = sum(leaf.data.nbytes for leaf in saved.leaves.values()) / 1e6
-    loss = "" if saved.meta["loss"] is None else f", loss {saved.meta['loss']:.4f}"
-    print(f"step {step}: good, {len(saved.leaves)} arrays, {size:.1f} MB{loss}")
-    return True
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxrnn.training.evaluation import Cut
 from jaxrnn.training.processes import ProcessFailed, connect, is_first, together
+from jaxrnn.training.run.last_page import write_last_page
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.run import NotFinite, Run
 from jaxrnn.training.run.stop import StopRequest
@@ -75,6 +76,8 @@ def train(options: Options, make_trainer: Callable[[], Trainer]) -> Run:
                 step = int(run.state.step)
                 print(f"stopped at step {step}; go on with: {resume_command(options)}")
             sys.exit(128 + stop.signal)
+        if options.report and is_first():
+            write_last_page(run.directory.path, stop)
     return run
 
 

@@ -9,6 +9,7 @@ from jax import Array
 from jaxrnn.training.evaluation import Cut, Watch, watching
 from jaxrnn.training.run.metrics import MetricsLog
 from jaxrnn.training.run.progress import Progress
+from jaxrnn.training.run.samples import said
 from jaxrnn.training.run.skips import Skips
 from jaxrnn.training.run.stop import StopRequest
 from jaxrnn.training.state import TrainState
@@ -148,9 +149,9 @@ class Loop:
         )
         self.best_step = int(self.state.best_step)
         self._saved = self.evaluation_due = False
-        self.log.write(
-            [{"step": self.step} | {f"valid_{name}": x for name, x in figures.items()}]
-        )
+        measured = {f"valid_{name}": x for name, x in figures.items()}
+        sample = said(self.trainer.problem, self.state.evaluated_params)
+        self.log.write([{"step": self.step} | measured | sample])
         self.progress.evaluation(self.step, figures, self.best_step == self.step)
         return True
 

@@ -13,9 +13,10 @@ class MetricsLog:
     """Appends rows to a JSON lines file; a resumed run first cuts off what it will redo.
 
     Rows of training carry `loss` and more for every single step, rows of evaluation
-    `valid_loss`; so the file of a resumed run is the file of an uninterrupted one. A
-    number that is not finite is null, as JSON knows no other. Several processes all call;
-    the first one writes, and where it cannot all of them raise.
+    `valid_loss` and, where the model says something, its `sample`; so the file of a resumed
+    run is the file of an uninterrupted one. A number that is not finite is null, as JSON
+    knows no other. Several processes all call; the first one writes, and where it cannot
+    all of them raise.
     """
 
     def __init__(self, path: Path) -> None:

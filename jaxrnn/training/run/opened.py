@@ -3,8 +3,9 @@
 import abc
 import importlib.util
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from jaxrnn.training.run.directory import RunDirectory
 
@@ -20,6 +21,13 @@ FORMERLY = {
     "eigenvalues": "experiments.state_tracking.run:Trained",
     "test_sequences": "experiments.long_lag.run:Trained",
 }
+
+
+class Section(NamedTuple):
+    """A part of a run's report: what stands above it, and its HTML, texts escaped."""
+
+    title: str
+    html: str
 
 
 class Opened(abc.ABC):
@@ -40,6 +48,14 @@ class Opened(abc.ABC):
     @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Asks the model."""
+
+    def sections(self, texts: Sequence[str]) -> Sequence[Section]:
+        """What `jaxrnn.report` shows of the run beside what every run has: of the `texts`
+        that a reader chose or, without one, of some of its own. Nothing unless told.
+
+        Raises ValueError for a text that cannot be shown, or where there is none.
+        """
+        return ()
 
     def __repr__(self) -> str:
         """How to call it."""

@@ -45,6 +45,8 @@ class Options:
     distributed: bool = False
     """One of several processes, which find each other as jax.distributed does, or by
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
+    report: bool = True
+    """Write report.html at the end, where the extra `report` is installed."""
     traceback: bool = False
     """Show where an error was raised, not only its sentence."""
     seed: int = 0
@@ -152,6 +154,7 @@ class Options:
             "distributed",
             "fsdp",
             "mesh",
+            "report",
             "traceback",
             "log_every",
             "on_nan",

@@ -13,6 +13,7 @@ from jaxrnn.training.evaluation import watching
 from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.run.directory import RunDirectory, write_json
 from jaxrnn.training.run.loop import Halted, Loop, shown_until
+from jaxrnn.training.run.memory import peak_memory
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics
 from jaxrnn.training.run.options import Options
 from jaxrnn.training.run.origin import ORIGIN, Origin, read_origin
@@ -146,7 +147,7 @@ class Run:
             "skipped_steps": int(state.skipped),
             "parameters": count(state.params),
             "state_sha256": digest_tree(state),
-        }
+        } | peak_memory()
         measured = {"valid": together(self._figures_of_best)}
         if self.trainer.measures("test"):
             best = self.store.restore_best(self.trainer.like, upgrade=self.trainer.upgrade)
