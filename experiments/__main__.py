@@ -4,7 +4,7 @@
     jaxrnn train char --data input.txt        a command of the language model
     jaxrnn sentiment train sst2 --data sst    a command of another experiment
     jaxrnn verify runs/char                   checks every checkpoint of a run
-    jaxrnn results runs/*                     sets runs beside the published figures
+    jaxrnn results runs/*                     runs beside what is published
     jaxrnn report runs/char                   writes a page about a run
 
 Each is the module of that name, run as `python -m` runs it.
