@@ -534,7 +534,7 @@ def test_the_best_falls_back_too(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_neither_read_nor_moved(run_dir, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.store.saved_step.FORMAT", 2)
+    monkeypatch.setattr("jaxrnn.training.store.saved_step.READS", (2,))
     with CheckpointStore(run_dir) as store:
         with pytest.raises(CheckpointError, match="has format 1; this version reads 2"):
             store.restore(LIKE)

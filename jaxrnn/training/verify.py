@@ -1,14 +1,18 @@
 """Checks every checkpoint of a run: `python -m jaxrnn.training.verify RUN_DIR`."""
 
 import argparse
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.run import terminal
 from jaxrnn.training.store.good_steps import listed
-from jaxrnn.training.store.reads import Damaged
-from jaxrnn.training.store.saved_step import CheckpointError, first_line, read_step
+from jaxrnn.training.store.reads import Damaged, first_line
+from jaxrnn.training.store.saved_array import stored_dtype
+from jaxrnn.training.store.saved_step import CheckpointError, nothing, read_step
 
 
 def verify(run_dir: Path) -> bool:
@@ -30,7 +34,7 @@ def verify(run_dir: Path) -> bool:
 def report(step: int, folder: Path) -> bool | None:
     """Whether the step is good; None if a run in progress has removed it."""
     try:
-        saved = read_step(folder)
+        meta = read_step(folder, nothing, thorough=True).meta
     except FileNotFoundError:
         return None
     except Damaged as error:
@@ -39,10 +43,15 @@ def report(step: int, folder: Path) -> bool | None:
     except CheckpointError as error:
         print(f"step {step}: UNKNOWN: {error}")
         return False
-    size = sum(leaf.data.nbytes for leaf in saved.leaves.values()) / 1e6
-    loss = "" if saved.meta["loss"] is None else f", loss {saved.meta['loss']:.4f}"
-    print(f"step {step}: good, {len(saved.leaves)} arrays, {size:.1f} MB{loss}")
+    leaves = meta["leaves"]
+    size = sum(map(stored_bytes, leaves.values())) / 1e6
+    loss = "" if meta["loss"] is None else f", loss {meta['loss']:.4f}"
+    print(f"step {step}: good, {len(leaves)} arrays, {size:.1f} MB{loss}")
     return True
+
+
+def stored_bytes(about: Mapping[str, Any]) -> int:
+    return math.prod(about["shape"]) * stored_dtype(about["dtype"]).itemsize
 
 
 def main() -> int:
