@@ -456,7 +456,7 @@ class Faults:
         )
 
     def killed_processes(self, count: int) -> Outcome:
-        """kill -9 of one of two processes at random moments of a run that saves in parts."""
+        """kill -9 of one of two processes at random moments, their state in parts."""
         options = {"checkpoint_every": 1}
 
         def two(run_dir: Path, *blows: Blow) -> list[int]:

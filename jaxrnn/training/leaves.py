@@ -1,5 +1,6 @@
 """The leaves of a tree, between the host and the devices of one or several processes."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ class Leaf(NamedTuple):
     data: Any
 
 
-class Regions(NamedTuple):
+@dataclass(frozen=True)
+class Regions:
     """Of an array that lies over several processes what the devices of this one hold."""
 
     shape: tuple[int, ...]
@@ -122,5 +124,5 @@ def distribute(array: Any, sharding: Sharding | None, impl: Any = None) -> jax.A
         return jax.jit(wrap, out_shardings=sharding)(np.asarray(array))
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
-    there = array if isinstance(array, Regions) else np.asarray(array)
+    there: Any = array if isinstance(array, Regions) else np.asarray(array)
     return jax.make_array_from_callback(there.shape, sharding, lambda at: there[at])
