@@ -144,6 +144,14 @@ def test_uncommitted_arrays_come_back_uncommitted(run_dir):
     assert bound is not None and bound.state["params"]["w"].committed
 
 
+def test_a_state_without_any_numbers_comes_back(tmp_path):
+    state = {"nothing": jnp.zeros((0, 3), jnp.bfloat16), "none": ()}
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, state)
+        restored = store.restore(state)
+    assert restored is not None and digest_tree(restored.state) == digest_tree(state)
+
+
 def test_digests_tell_apart_what_differs_in_bits_dtype_shape_or_key_kind():
     leaves = [
         np.zeros(4, np.float32),

@@ -2,7 +2,7 @@
 
 `python tests/topologies.py` trains it on 1, 2, 4 and 8 simulated devices in every
 factorisation into data x model, and in 1, 2 and 4 processes, twice each, and prints the
-table of docs/promises.md; `test_topologies.py` trains it on two of them for a few steps.
+table of docs/promises.md; `test_topologies.py` trains it on one of them for a few steps.
 """
 
 import argparse
@@ -120,7 +120,8 @@ def start(topology: Topology, text: Path, steps: int, cache: Path) -> list[Learn
     devices = topology.data * topology.model // topology.processes
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+        f"--xla_force_host_platform_device_count={devices}",
         "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_COORDINATOR_ADDRESS": address,
@@ -152,11 +153,16 @@ def joined(processes: list[Learned]) -> Learned:
     return Learned(dict(sorted(rows.items())), first.losses, first.state)
 
 
+def write_text(folder: Path) -> Path:
+    text = folder / "text"
+    text.write_text("to be, or not to be: that is the question. " * 300)
+    return text
+
+
 def compared(topologies: Iterable[Topology], steps: int) -> Iterator[tuple[str, bool]]:
     """A row of the table for each topology, and whether it is as promised."""
     with tempfile.TemporaryDirectory() as folder:
-        text, cache = Path(folder) / "text", Path(folder) / "compiled"
-        text.write_text("to be, or not to be: that is the question. " * 300)
+        text, cache = write_text(Path(folder)), Path(folder) / "compiled"
         one: Learned | None = None
         for topology in topologies:
             learned, again = (joined(start(topology, text, steps, cache)) for _ in range(2))

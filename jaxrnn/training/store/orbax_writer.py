@@ -41,12 +41,10 @@ class OrbaxWriter:
         shares: Path | None = None,
     ) -> None:
         """Commits arrays and JSON, and with them what lies in the folder `shares`."""
-        # Orbax refuses empty arrays; their shape in the JSON says all.
-        filled = {path: array for path, array in arrays.items() if array.size}
-        items: dict[str, Any] = {
-            "state": ocp.args.StandardSave(filled),
-            "meta": ocp.args.JsonSave(meta),
-        }
+        items: dict[str, Any] = {"meta": ocp.args.JsonSave(meta)}
+        # Orbax refuses empty arrays, and to save none; their shape in the JSON says all.
+        if filled := {path: array for path, array in arrays.items() if array.size}:
+            items["state"] = ocp.args.StandardSave(filled)
         if shares is not None:
             items["shares"] = MoveSave(shares)
         self._manager.reload()
