@@ -1,13 +1,12 @@
-"""What memory saving and restoring take of each of several processes.
+"""What memory saving and restoring a state takes of each of several processes.
 
     python -m experiments.speed.shares --processes 2 --megabytes 200
 
 A state of so many MB lies over the processes, one device each. Printed is by how much each
-one's resident memory had grown at its peak.
+one's resident memory was larger at its peak than when it had its part of the state.
 """
 
 import argparse
-import json
 import os
 import resource
 import socket
@@ -19,8 +18,8 @@ from pathlib import Path
 LEAVES = 10
 
 
-def measure(run_dir: Path, megabytes: int) -> dict[str, float]:
-    """In one of the processes."""
+def measure(run_dir: Path, megabytes: int) -> float:
+    """By how many MB this process, one of several, has grown."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
@@ -31,27 +30,27 @@ def measure(run_dir: Path, megabytes: int) -> dict[str, float]:
 
     connect()
     lies = NamedSharding(make_mesh(), PartitionSpec(DATA))
-    shape = jax.device_count(), megabytes * 250_000 // LEAVES // jax.device_count()
+    count = jax.device_count()
 
-    def saved_and_restored(shape: tuple[int, int], run_dir: Path) -> list[float]:
-        make = jax.jit(lambda n: jnp.full(shape, n, jnp.float32), out_shardings=lies)
+    def save_and_restore(width: int, run_dir: Path) -> float:
+        make = jax.jit(lambda n: jnp.full((count, width), n * 1.0), out_shardings=lies)
         state = {f"leaf{n}": make(n) for n in range(LEAVES)}
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), state
         )
         jax.block_until_ready(state)
-        peaks = [peak()]
+        before = peak()
         with CheckpointStore(run_dir) as store:
             store.save(1, state)
             store.wait()
-            peaks.append(peak())
             del state
-            jax.block_until_ready(store.restore(like).state)  # type: ignore
-        return [*peaks, peak()]
+            restored = store.restore(like)
+        assert restored is not None
+        jax.block_until_ready(restored.state)
+        return peak() - before
 
-    saved_and_restored((jax.device_count(), 8), run_dir / "small")  # libraries are loaded
-    before, saved, restored = saved_and_restored(shape, run_dir / "large")
-    return {"saving": saved - before, "restoring": max(0.0, restored - saved)}
+    save_and_restore(8, run_dir / "small")  # now the libraries are there
+    return save_and_restore(megabytes * 250_000 // LEAVES // count, run_dir / "large")
 
 
 def peak() -> float:
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.one is not None:
-        print(json.dumps(measure(told.one, told.megabytes)), flush=True)
+        print(measure(told.one, told.megabytes), flush=True)
         return
     with socket.socket() as free, tempfile.TemporaryDirectory() as run_dir:
         free.bind(("localhost", 0))
@@ -86,9 +85,11 @@ def main() -> None:
             for index in range(told.processes)
         ]
         for index, process in enumerate(started):
-            grown = json.loads(process.communicate()[0].splitlines()[-1])
-            shown = ", ".join(f"{what} {size:.0f} MB" for what, size in grown.items())
-            print(f"process {index} of {count}, a state of {told.megabytes} MB: {shown}")
+            grown = float(process.communicate()[0].splitlines()[-1])
+            print(
+                f"process {index} of {count}, a state of {told.megabytes} MB: "
+                f"{grown:.0f} MB"
+            )
 
 
 if __name__ == "__main__":
