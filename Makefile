@@ -1,6 +1,7 @@
 # make train   sets up .venv and trains the demo language model into runs/demo
 # make test    sets up .venv and runs every test
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
+# make topologies  trains one model on many meshes and in several processes: the same numbers
 # make lint    style and types
 # make docs    builds the site into build/site; warnings are errors
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
@@ -20,7 +21,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test faults lint docs gpu-check gpu-rows tpu-check
+.PHONY: train test faults topologies lint docs gpu-check gpu-rows tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -31,6 +32,9 @@ test: $(VENV)/test-$(VERSION)
 
 faults: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python tests/faults.py
+
+topologies: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python tests/topologies.py
 
 lint: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/ruff check

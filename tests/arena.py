@@ -27,7 +27,9 @@ UPDATE = "jaxrnn.data.lanes:TokenLanes.batch"
 EVALUATION = "jaxrnn.training.trainer:Trainer.evaluate"
 SAVING = "jaxrnn.training.store.checkpoint:CheckpointStore.save"
 WRITING = "orbax.checkpoint:CheckpointManager.save"
+SHARING = "jaxrnn.training.store.checkpoint:write_share"
 CHECKING = "jaxrnn.training.store.file_list:digest_files"
+PARSING = "jaxrnn.training.store.saved_step:parse_meta"
 FILE_CHANGE = "a change of a file in the run's folder"
 
 

@@ -455,6 +455,34 @@ class Faults:
             f"{difference:.0e} of one process",
         )
 
+    def killed_processes(self, count: int) -> Outcome:
+        """kill -9 of one of two processes at random moments, their state in parts."""
+        options = {"checkpoint_every": 1}
+
+        def two(run_dir: Path, *blows: Blow) -> list[int]:
+            arguments = [*self.options(run_dir, **options), "--fsdp"]
+            struck = self.draw.randrange(2)
+            ended = self.arena.start_several(2, arguments, *blows, struck=struck)
+            return [process.returncode for process in ended]
+
+        undisturbed, run_dir = self.new_run(), self.new_run()
+        hold(two(undisturbed) == [0, 0], "could not train undisturbed")
+        seconds = result(undisturbed)["seconds"]
+        for _ in range(count):
+            after = self.draw.uniform(0, seconds)
+            codes = two(run_dir, Blow(moments.SAVING, signal=signal.SIGKILL, seconds=after))
+            hold(0 not in codes or codes == [0, 0], codes)
+            if saved(run_dir) is not None:
+                self.every_step_is_good(run_dir)
+        hold(two(run_dir) == [0, 0], "could not go on")
+        self.same_end(run_dir, undisturbed)
+        self.nothing_is_left_over(run_dir)
+        return Outcome(
+            "kill -9 of one of two processes whose state is in parts, at a random moment",
+            count,
+            "the other ends, every listed step restored, same bits, nothing left over",
+        )
+
     def failing_processes(self, *failures: tuple[int, Blow, int]) -> Outcome:
         """One of two fails: which one, at what, and the exit code of both."""
         run_dir = self.new_run()
@@ -507,9 +535,10 @@ PASSING = (errno.ESTALE, errno.EMFILE, errno.EIO)
 # Of two processes: one cannot read a checkpoint, its data, or save.
 FAILURES = (
     (0, Blow(moments.CHECKING, errno=errno.ESTALE, times=10**9), 2),
-    (1, Blow(moments.CHECKING, errno=errno.ESTALE, times=10**9), 2),
+    (1, Blow(moments.PARSING, errno=errno.ESTALE, times=10**9), 2),
     (1, Blow(moments.READING, errno=errno.EIO), 2),
     (0, Blow(moments.WRITING, errno=errno.ENOSPC), 1),
+    (1, Blow(moments.SHARING, errno=errno.ENOSPC), 1),
 )
 
 ODD_NAMES = ("cell=[lstm,gru]", "a\\b", "a*b?", "50% #1", "../Größe")
@@ -559,6 +588,7 @@ def main() -> int:
             lambda: faults.devices(2, 1, 2, 4, 1),
             lambda: faults.processes(2),
             lambda: faults.failing_processes(*FAILURES),
+            lambda: faults.killed_processes(5),
         ):
             try:
                 outcome = fault()

@@ -21,11 +21,13 @@ MESHES = [  # (data, model, fsdp)
     (4, 2, True),
     (2, 4, False),
 ]
+UNEVEN = {"batch_size": 6}
 
 
-def make_trainer(text: Path, data: int, model: int, fsdp: bool):
+def make_trainer(text: Path, data: int, model: int, fsdp: bool, **changes):
     config = replace(
         PRESETS["tiny"][1],
+        **changes,
         data=text,
         layers=LAYERS,
         hidden_size=32,
@@ -65,6 +67,19 @@ def main(text: Path) -> None:
             assert "all-reduce" in program
             exchanges = map(collectives, loops(program))
             assert sorted(filter(None, exchanges)) == (OF_H if model > 1 else [])
+    rows_that_do_not_divide(text)
+
+
+def rows_that_do_not_divide(text: Path) -> None:
+    """Six of them over four devices."""
+    _, want = train(make_trainer(text, 1, 1, fsdp=False, **UNEVEN))
+    trainer = make_trainer(text, 4, 2, fsdp=True, **UNEVEN)
+    state, losses = train(trainer)
+    np.testing.assert_allclose(losses, want, atol=1e-5)
+    assert jax.tree.all(jax.tree.map(lies_as, state, trainer.like))
+    program = trainer._step.lower(state, trainer.batch(0)).compile().as_text()
+    exchanges = map(collectives, loops(program))
+    assert sorted(filter(None, exchanges)) == OF_H
 
 
 def lies_as(leaf, like):

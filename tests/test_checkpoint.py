@@ -144,6 +144,14 @@ def test_uncommitted_arrays_come_back_uncommitted(run_dir):
     assert bound is not None and bound.state["params"]["w"].committed
 
 
+def test_a_state_without_any_numbers_comes_back(tmp_path):
+    state = {"nothing": jnp.zeros((0, 3), jnp.bfloat16), "none": ()}
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, state)
+        restored = store.restore(state)
+    assert restored is not None and digest_tree(restored.state) == digest_tree(state)
+
+
 def test_digests_tell_apart_what_differs_in_bits_dtype_shape_or_key_kind():
     leaves = [
         np.zeros(4, np.float32),
@@ -534,7 +542,7 @@ def test_the_best_falls_back_too(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_neither_read_nor_moved(run_dir, monkeypatch):
-    monkeypatch.setattr("jaxrnn.training.store.saved_step.FORMAT", 2)
+    monkeypatch.setattr("jaxrnn.training.store.saved_step.READS", (2,))
     with CheckpointStore(run_dir) as store:
         with pytest.raises(CheckpointError, match="has format 1; this version reads 2"):
             store.restore(LIKE)

@@ -18,7 +18,8 @@ from jaxrnn.training.store.checkpoint import CheckpointStore
 from jaxrnn.training.store.file_list import SUMS, list_files
 from jaxrnn.training.store.lock import RunLock
 from jaxrnn.training.store.reads import Unreadable
-from jaxrnn.training.store.saved_step import CheckpointError, arrays_of, read_step
+from jaxrnn.training.store.saved_array import arrays_of
+from jaxrnn.training.store.saved_step import CheckpointError, read_step
 from jaxrnn.training.verify import verify
 
 STATE = {"w": np.arange(1000.0), "b": np.arange(3, dtype=np.int32)}
@@ -165,10 +166,10 @@ def test_the_best_is_not_taken_for_another_while_its_json_cannot_be_read(
 def test_a_step_that_is_deleted_while_it_is_read_is_none(run_dir, monkeypatch):
     read = read_step
 
-    def read_late(folder, wanted):
+    def read_late(folder, take):
         if folder.name == "3":
             shutil.rmtree(folder)
-        return read(folder, wanted)
+        return read(folder, take)
 
     monkeypatch.setattr("jaxrnn.training.store.good_steps.read_step", read_late)
     assert restored(run_dir) == 2

@@ -125,8 +125,8 @@ def test_a_first_save_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
 def test_a_later_save_that_lacks_something_is_refused(tmp_path, monkeypatch, lost):
     write = OrbaxWriter.save
 
-    def write_less(self, step, arrays, meta):
-        write(self, step, arrays, meta)
+    def write_less(self, step, arrays, meta, shares):
+        write(self, step, arrays, meta, shares)
         if meta["record"] == {"lost": True}:
             (tmp_path / "checkpoints" / str(step) / lost).unlink()
 

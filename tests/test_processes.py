@@ -25,6 +25,7 @@ from jaxrnn.training.run.metrics import MetricsLog
 from jaxrnn.training.store.reads import Damaged
 from jaxrnn.training.processes import ProcessFailed, first_only, together, told_by_first
 from jaxrnn.training.store.saved_step import CheckpointError
+from jaxrnn.training.store.step_writer import StepWriter
 
 first = int(index) == 0
 state = {"w": np.arange(6.0, dtype=np.float32)}
@@ -40,10 +41,10 @@ def fails(act, *, in_first, error, words):
     else:
         raise AssertionError("nothing was raised")
 
-def fail(*_):
+def fail(*_, **__):
     raise OSError(errno.ESTALE, "Stale file handle")
 
-def raise_damaged(*_):
+def raise_damaged(*_, **__):
     raise Damaged("its digest differs")
 
 assert told_by_first(lambda: [3, 5] if first else [1]) == [3, 5]
@@ -73,7 +74,7 @@ fails(lambda: log.write([{"step": 1}]), in_first=True, error=OSError, words="No 
 
 # A disk that the first process cannot write to.
 if first:
-    CheckpointStore._write = fail
+    StepWriter.write = fail
 with CheckpointStore(run_dir) as store:
     store.save(2, state)
     fails(store.wait, in_first=True, error=OSError, words="Stale")

@@ -246,3 +246,18 @@ def test_made_up_data_is_as_large_as_the_real(name, preset, data):
     real = config.make_trainer(read(replace(config, data=data) if data else config))
     chex.assert_trees_all_equal_shapes(real.like.params, made.like.params)
     assert longest(real.problem) == longest(made.problem)
+
+
+def test_on_paper_a_model_has_the_parameters_that_it_has():
+    for case in on_paper.CASES[:3]:
+        params = made_up.trainer("larger", case.preset).like.params
+        # Biases are left out.
+        assert 0.99 < case.parameters / count(params) <= 1
+
+
+def test_on_paper_exchanges_cost_more_the_less_a_chip_has_to_do():
+    few, many = (on_paper.Case("4x2048", rows) for rows in (8, 64))
+    for chip in on_paper.CHIPS.values():
+        one, all_ = on_paper.seconds(few, chip, 64), on_paper.seconds(many, chip, 64)
+        assert one["gradients"] == all_["gradients"] and one["loops"] < all_["loops"]
+        assert one["products"] < all_["products"] and one["h"] == 0

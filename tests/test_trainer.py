@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from jaxrnn import GRU, unroll
 from jaxrnn.training.problem import Problem
@@ -92,6 +92,25 @@ def data(leaf):
     return jax.random.key_data(leaf) if key else leaf
 
 
+# How exactly it multiplies.
+
+
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_all_products_are_of_the_precision_asked_for(precision):
+    trainer = Trainer(Measured(), optax.adam(0.1), matmul_precision=precision)
+    state, batch = trainer.like, trainer.batch(0)
+    carry = trainer.problem.evaluation_carry(trainer.init(0).params)
+    for lowered in (
+        trainer._step.lower(state, batch),
+        trainer._measure.lower(state.params, carry, batch),
+    ):
+        products = [
+            line for line in lowered.as_text().splitlines() if "dot_general" in line
+        ]
+        asked = [f"precision = [{precision.upper()}, " in line for line in products]
+        assert products and all(asked)
+
+
 # Batches learned from in parts.
 
 
@@ -160,13 +179,6 @@ def test_each_part_has_noise_of_its_own():
 def test_parts_that_cannot_be_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         Trainer(Signs(), optax.sgd(0.1), accumulate=parts)
-
-
-def test_parts_whose_rows_the_devices_cannot_share_are_refused():
-    mesh = AbstractMesh((4,), ("data",))
-    Trainer(Signs(), optax.sgd(0.1), mesh=mesh, accumulate=2)
-    with pytest.raises(ValueError, match="a batch of 2 rows cannot .* over 4 devices"):
-        Trainer(Signs(), optax.sgd(0.1), mesh=mesh, accumulate=4)
 
 
 class Averaged(Problem):

@@ -12,6 +12,7 @@ from jax import Array
 from jaxrnn.strategies.select import select
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.leaves import Leaf
+from jaxrnn.training.products import multiplying
 from jaxrnn.training.state import TrainState
 from jaxrnn.training.trainer import Trainer
 
@@ -181,7 +182,7 @@ class Trials(Trainer):
             zs = self.problem.network(weights, jnp.moveaxis(examples.xs, 0, 1))
             return jax.vmap(self.problem.task.judge, in_axes=(1, 0))(zs, examples)
 
-        return jax.jit(jax.vmap(one))
+        return jax.jit(multiplying(self.matmul_precision, jax.vmap(one)))
 
 
 def make_trials(config: Config) -> Trials:
@@ -190,6 +191,7 @@ def make_trials(config: Config) -> Trials:
         LongLag(config),
         *config.make_optimiser(config.updates_per_step),
         eval_batches=config.eval_batches,
+        matmul_precision=config.matmul_precision,
     )
 
 

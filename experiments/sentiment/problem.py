@@ -18,7 +18,6 @@ from jaxrnn.data.files import read_json, text_digest
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.models import AttentionPooling, Classifier, LastPooling, MaxPooling, Pure
 from jaxrnn.models.cells import make_layers
-from jaxrnn.training.mesh import check_rows
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.run.origin import taken_along, vocabulary_of
 
@@ -120,7 +119,6 @@ class Sentiment(Problem):
 
 def make_problem(config: Config) -> Sentiment:
     """Learning to tell the class of a sentence; raises ValueError if something is off."""
-    check_rows(config.batch_size, config.devices)  # before much is read
     corpus = read_corpus(config)
     if (begun := vocabulary_of(config)) is not None:
         corpus = corpus.labelled_as(read_json(begun.path / "labels.json"))

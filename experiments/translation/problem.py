@@ -30,7 +30,6 @@ from jaxrnn.models.cells import make_layers
 from jaxrnn.models.pure import Pure
 from jaxrnn.models.transformer import Transformer
 from jaxrnn.models.translator import Translator, summary_size
-from jaxrnn.training.mesh import check_rows
 from jaxrnn.training.problem import Problem, Sum
 from jaxrnn.training.run.origin import vocabulary_of
 
@@ -181,7 +180,6 @@ def make_problem(config: Config) -> Translation:
         )
     if config.model == "transformer" and not begun == ended == 1:
         raise ValueError("a transformer learns with teacher_forcing 1 1 only")
-    check_rows(config.batch_size, config.devices)
     pairs = read_pairs(config.corpus, config.data, config.backwards)
     languages = make_languages(config, pairs["train"])
     return Translation(config, languages, pairs)

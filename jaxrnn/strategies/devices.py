@@ -47,9 +47,9 @@ def over_devices(mesh: Mesh, rows: str = "data", units: str = "model") -> Iterat
             carry, ys = unroll(cell, params, xs)
 
     The rows, the first batch axis of xs `[T, rows, ..., D]`, are cut along the axis `rows`
-    of the mesh where they divide evenly; the units of a cell along `units`, if the mesh has
-    it. `Trainer` does so with its mesh. Numbers are those of one device but for the order
-    of sums. Inside a `shard_map` there is nothing left to share.
+    of the mesh, the last one repeated where they do not divide; the units of a cell along
+    `units`, if the mesh has it. `Trainer` does so with its mesh. Numbers are those of one
+    device but for the order of sums. Inside a `shard_map` there is nothing left to share.
 
     Raises ValueError for a mesh whose axes are not automatic and, where a cell is run, if
     its units cannot be shared.
@@ -93,19 +93,34 @@ def shared(
     of_params = jax.tree.map(lies, params, of_rows)
     of_carry = _ends(len(batch_shape) + 1, rows, units)
     of_step = PartitionSpec(None, rows)
-    return jax.shard_map(
+    run_parts = jax.shard_map(
         part,
         mesh=devices.mesh,
         in_specs=(of_params, of_carry, of_carry, of_step, of_step, of_step),
         out_specs=(of_carry, PartitionSpec(None, *of_carry)),
-    )(params, call.start, call.carry, call.inputs, call.mask, call.reset)
+    )
+    per_step = call.inputs, call.mask, call.reset
+    lacking = 0 if rows is None else -batch_shape[0] % devices.along(rows)
+    if not lacking:
+        return run_parts(params, call.start, call.carry, *per_step)
+
+    def repeated(leaf: Array, axis: int) -> Array:
+        """With the last row so often more that the rows divide evenly: unlike zeros it
+        gives no numbers, nor gradients, that a row of the batch does not."""
+        width = [(0, lacking if at == axis else 0) for at in range(leaf.ndim)]
+        return jnp.pad(leaf, width, mode="edge")
+
+    params = jax.tree.map(lambda x, own: repeated(x, 0) if own else x, params, of_rows)
+    around = jax.tree.map(lambda x: repeated(x, 0), (call.start, call.carry))
+    per_step = jax.tree.map(lambda x: repeated(x, 1), per_step)
+    carry, ys = run_parts(params, *around, *per_step)
+    carry = jax.tree.map(lambda x: x[: batch_shape[0]], carry)
+    return carry, jax.tree.map(lambda y: y[:, : batch_shape[0]], ys)
 
 
 def _rows(batch_shape: tuple[int, ...], devices: Devices) -> str | None:
-    """The axis of the mesh that shares the rows, where they divide evenly."""
-    count = devices.along(devices.rows)
-    even = bool(batch_shape) and batch_shape[0] % count == 0
-    return devices.rows if count > 1 and even else None
+    """The axis of the mesh that shares the rows."""
+    return devices.rows if batch_shape and devices.along(devices.rows) > 1 else None
 
 
 def _units(cell: Cell, devices: Devices) -> str | None:

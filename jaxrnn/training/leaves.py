@@ -1,5 +1,6 @@
 """The leaves of a tree, between the host and the devices of one or several processes."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,16 +10,41 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+# Where a region of an array begins and ends along each axis.
+Bounds = tuple[tuple[int, int], ...]
+
 
 class Leaf(NamedTuple):
     """One leaf of a tree as plain numbers on the host."""
 
     dtype: str  # of the leaf: "float32", "bfloat16", "key<fry>"
-    data: np.ndarray  # for a typed PRNG key: its key data
+    # For a typed PRNG key its key data: all of it as an np.ndarray, a SavedArray that is
+    # still to be read, or the Regions that this process needs.
+    data: Any
 
 
-def host_leaves(tree: Any) -> dict[str, Leaf]:
-    """The leaves on the host by path; they may share memory with the tree's arrays."""
+@dataclass(frozen=True)
+class Regions:
+    """Of an array that lies over several processes what the devices of this one hold."""
+
+    shape: tuple[int, ...]
+    held: dict[Bounds, np.ndarray]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return next(iter(self.held.values())).dtype
+
+    def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
+        return self.held[bounds(at, self.shape)]
+
+
+def bounds(at: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
+    """Where a region of an array of `shape` begins and ends along each axis."""
+    return tuple(part.indices(size)[:2] for part, size in zip(at, shape, strict=True))
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves by path. Raises ValueError for one that is not an array."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     leaves = {path_name(path): leaf for path, leaf in paths}
     if len(leaves) < len(paths):
@@ -26,12 +52,24 @@ def host_leaves(tree: Any) -> dict[str, Leaf]:
     for path, leaf in leaves.items():
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             raise ValueError(f"{path} is a {type(leaf).__name__}, not an array")
-    plain = {path: plain_data(leaf) for path, leaf in leaves.items()}
-    # Start every transfer from the device before waiting for the first.
-    for data in plain.values():
-        if isinstance(data, jax.Array) and data.is_fully_addressable:
-            data.copy_to_host_async()
-    return {path: Leaf(str(leaves[path].dtype), to_host(plain[path])) for path in leaves}
+    return leaves
+
+
+def host_leaf(leaf: Any) -> Leaf:
+    """A leaf on the host, whole; it may share memory with the leaf's array.
+
+    One that lies over several processes is gathered: all of them must call.
+    """
+    return Leaf(str(leaf.dtype), to_host(plain_data(leaf)))
+
+
+def lies_in_parts(leaf: Any) -> bool:
+    """Whether no process has all of a leaf."""
+    return (
+        isinstance(leaf, jax.Array)
+        and leaf.size > 0
+        and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+    )
 
 
 def leaf_paths(tree: Any) -> list[str]:
@@ -59,15 +97,22 @@ def key_impl(keys: Any) -> Any:
 
 
 def to_host(array: Any) -> np.ndarray:
-    if isinstance(array, jax.Array) and not (
-        array.is_fully_addressable or array.is_fully_replicated
-    ):
+    if lies_in_parts(array):
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    if array.size == 0:
+        return np.zeros(array.shape, array.dtype)
     return np.asarray(array)
 
 
+def bounds_here(shape: tuple[int, ...], sharding: Sharding) -> set[Bounds]:
+    """The regions of an array of `shape` that the devices of this process hold."""
+    regions = sharding.addressable_devices_indices_map(shape).values()
+    return {bounds(at, shape) for at in regions if at is not None}
+
+
 def distribute(array: Any, sharding: Sharding | None, impl: Any = None) -> jax.Array:
-    """An array that every process has whole, over the devices of all of them.
+    """An array that every process has whole, or its regions of it, over the devices of
+    all of them.
 
     impl: the implementation of the typed keys that the array is the data of.
     """
@@ -79,5 +124,5 @@ def distribute(array: Any, sharding: Sharding | None, impl: Any = None) -> jax.A
         return jax.jit(wrap, out_shardings=sharding)(np.asarray(array))
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda at: whole[at])
+    there: Any = array if isinstance(array, Regions) else np.asarray(array)
+    return jax.make_array_from_callback(there.shape, sharding, lambda at: there[at])

@@ -47,13 +47,33 @@ def read_mesh(text: str) -> Mesh:
     return make_mesh(**{name: int(size) for name, size in sizes.items()})
 
 
-def check_rows(rows: int, mesh: Mesh) -> None:
-    """Raises ValueError if the devices cannot share the rows of a batch evenly."""
-    devices = mesh.shape[DATA]
-    if rows < 1 or rows % devices:
-        raise ValueError(
-            f"a batch of {rows} rows cannot be split evenly over {devices} devices"
-        )
+def shares_evenly(array: Any, spec: Spec, mesh: Mesh) -> bool:
+    """Whether the rows of an array divide over the devices."""
+    along = zip(spec(array), array.shape, strict=False)
+    return all(size % mesh.shape[DATA] == 0 for axis, size in along if axis == DATA)
+
+
+def where_even(spec: Spec, mesh: Mesh) -> Spec:
+    """As `spec` says, but whole on every device where the rows do not divide: JAX has no
+    arrays in unequal parts, except within a program (`spread`)."""
+
+    def placed(array: Any) -> PartitionSpec:
+        return spec(array) if shares_evenly(array, spec, mesh) else PartitionSpec()
+
+    return placed
+
+
+def spread(tree: Any, spec: Spec, mesh: Mesh) -> Any:
+    """Within a program: each device takes its part of what `where_even` left whole. XLA
+    pads the parts, and keeps what it pads with out of every sum."""
+
+    def cut(leaf: Any) -> Any:
+        if shares_evenly(leaf, spec, mesh):
+            return leaf
+        lies = NamedSharding(mesh, spec(leaf))
+        return jax.lax.with_sharding_constraint(leaf, lies)
+
+    return jax.tree.map(cut, tree)
 
 
 def shardings(tree: Any, spec: Spec, mesh: Mesh) -> Any:
@@ -86,6 +106,15 @@ def cut_evenly(mesh: Mesh, *axes: str) -> Spec:
     return spec
 
 
+def put_together(params: Any, mesh: Mesh) -> Any:
+    """Within a program: params that lie in parts on all devices, in parts along MODEL alone
+    from here on."""
+    whole = shardings(params, cut_evenly(mesh, MODEL), mesh)
+    params = jax.lax.with_sharding_constraint(params, whole)
+    # Each behind a barrier, or XLA puts them together again at every turn of a loop.
+    return jax.tree.map(jax.lax.optimization_barrier, params)
+
+
 def placed_like(tree: Any, spec: Spec, mesh: Mesh) -> Any:
     """The shapes and dtypes of a tree, lying on a mesh, without its numbers."""
     return jax.tree.map(
@@ -96,23 +125,15 @@ def placed_like(tree: Any, spec: Spec, mesh: Mesh) -> Any:
 
 
 def place(tree: Any, spec: Spec, mesh: Mesh) -> Any:
-    """A tree that every process has whole, on the devices.
-
-    Raises ValueError if the devices cannot share the rows evenly.
-    """
-
-    def put(leaf: Any) -> jax.Array:
-        sharding = NamedSharding(mesh, spec(leaf))
-        for axis, size in zip(tuple(spec(leaf)), leaf.shape, strict=False):
-            if axis == DATA:
-                check_rows(size, mesh)
-        return distribute(leaf, sharding)
-
-    return jax.tree.map(put, tree)
+    """A tree that every process has whole, on the devices."""
+    return jax.tree.map(distribute, tree, shardings(tree, where_even(spec, mesh), mesh))
 
 
 def rows_here(rows: int, mesh: Mesh) -> np.ndarray:
-    """The numbers of the rows of a batch that the devices of this process hold."""
+    """The numbers of the rows of a batch that the devices of this process hold: all where
+    they do not divide over the devices."""
+    if rows % mesh.shape[DATA]:
+        return np.arange(rows)
     held = np.zeros(rows, bool)
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     for at in sharding.addressable_devices_indices_map((rows,)).values():

@@ -12,8 +12,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxrnn.strategies import over_devices
-from jaxrnn.training.accumulation import in_parts
 from jaxrnn.training.averages import Averaging
+from jaxrnn.training.descent import descent
 from jaxrnn.training.evaluation import evenly, share_of, watched
 from jaxrnn.training.guard import all_finite, guarded
 from jaxrnn.training.leaves import Leaf, key_impl
@@ -22,7 +22,6 @@ from jaxrnn.training.mesh import (
     MODEL,
     Spec,
     automatic,
-    check_rows,
     cut_evenly,
     everywhere,
     make_mesh,
@@ -30,10 +29,14 @@ from jaxrnn.training.mesh import (
     place_rows,
     placed_like,
     placements,
+    put_together,
     rows_here,
     shardings,
+    spread,
+    where_even,
 )
 from jaxrnn.training.problem import Problem, Sum
+from jaxrnn.training.products import MatmulPrecision, multiplying
 from jaxrnn.training.state import Evaluations, TrainState, upgrade
 
 
@@ -55,11 +58,16 @@ class Trainer:
     accumulate: the parts that a batch is learned from in, one after the other; loss and
         gradient are the means of theirs, each as the problem's `weight` says.
     eval_batches: the batches that an evaluation measures, at most; None for all.
+    matmul_precision: of the products of float32 matrices: "default" as JAX is set, "high"
+        or "highest".
     fsdp: keep params, optimiser and averages in parts on all devices (Rajbhandari et al.
         2020), not along "model" alone; put together once a step, before the loops.
 
-    Raises ValueError for numbers out of range, and for rows that the devices and parts
-    cannot share evenly.
+    Rows that do not divide over the devices are shared all the same, with the numbers of
+    one device; every process then makes the whole batch, and every device takes it whole.
+
+    Raises ValueError for numbers out of range, and for rows that are no `accumulate` equal
+    parts.
     """
 
     problem: Problem
@@ -73,6 +81,7 @@ class Trainer:
     eval_batches: int | None = None
     fsdp: bool = False
     average_after: int | None = None
+    matmul_precision: MatmulPrecision = "default"
     averaging: Averaging = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,8 +94,8 @@ class Trainer:
         rows = self.problem.rows
         if rows % self.accumulate:
             raise ValueError(f"a batch of {rows} rows has no {self.accumulate} equal parts")
-        if DATA in tuple(self.problem.batch_spec(np.arange(rows))):
-            check_rows(rows // self.accumulate, self.mesh)
+        if rows < 1:
+            raise ValueError(f"a batch must have 1 row or more, got {rows}")
 
     def init(self, seed: int, params: Any = None) -> TrainState:
         """The state before the first step, made where it lies on the mesh; with `params`
@@ -102,7 +111,7 @@ class Trainer:
         state = jax.eval_shape(lambda: self._create(jax.random.key(0)))
         kept = cut_evenly(self.mesh, *((MODEL, DATA) if self.fsdp else (MODEL,)))
         specs: dict[str, Spec] = {"params": kept, "opt_state": kept, "averages": kept}
-        specs["carry"] = self.problem.carry_spec
+        specs["carry"] = where_even(self.problem.carry_spec, self.mesh)
         return TrainState(
             **{
                 name: placed_like(part, specs.get(name, everywhere), self.mesh)
@@ -200,18 +209,23 @@ class Trainer:
     @cached_property
     def _step(self) -> Any:
         lie = placements(self.like), None
-        return jax.jit(self._update, donate_argnums=0, out_shardings=lie)
+        update = multiplying(self.matmul_precision, self._update)
+        return jax.jit(update, donate_argnums=0, out_shardings=lie)
 
     @cached_property
     def _measure(self) -> Any:
         # The carry where it came from, so that all batches share one program.
         carry = jax.eval_shape(self.problem.evaluation_carry, self.like.params)
-        carry = shardings(carry, self.problem.carry_spec, self.mesh)
+        lies = where_even(self.problem.carry_spec, self.mesh)
+        carry = shardings(carry, lies, self.mesh)
 
         def measure(params: Any, carry: Any, batch: Any) -> tuple[dict[str, Sum], Any]:
             with over_devices(self.mesh):
+                carry = spread(carry, self.problem.carry_spec, self.mesh)
+                batch = spread(batch, self.problem.batch_spec, self.mesh)
                 return self.problem.measure(self._whole(params), carry, batch)
 
+        measure = multiplying(self.matmul_precision, measure)
         return jax.jit(measure, out_shardings=(None, carry))
 
     @cached_property
@@ -220,12 +234,7 @@ class Trainer:
 
     def _whole(self, params: Any) -> Any:
         """The params as the loss takes them: in parts along MODEL alone."""
-        if not self.fsdp:
-            return params
-        whole = shardings(params, cut_evenly(self.mesh, MODEL), self.mesh)
-        params = jax.lax.with_sharding_constraint(params, whole)
-        # Each behind a barrier, or XLA puts them together again at every turn of a loop.
-        return jax.tree.map(jax.lax.optimization_barrier, params)
+        return put_together(params, self.mesh) if self.fsdp else params
 
     def _create(self, key: Array, params: Any = None) -> TrainState:
         drawn, carry = self.problem.init(key)
@@ -248,9 +257,10 @@ class Trainer:
     def _update(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
         with over_devices(self.mesh):
-            loss, carry, metrics, gradients = self._descend(
+            means, carry = descent(self.problem, self.accumulate, self.mesh)(
                 self._whole(state.params), state.carry, batch, key
             )
+        loss, metrics, gradients = means
         if self.fsdp:
             kept = placements(self.like.params)
             gradients = jax.lax.with_sharding_constraint(gradients, kept)
@@ -276,25 +286,3 @@ class Trainer:
         finite = all_finite((loss, norm, updates, carry))
         told = {"loss": loss, "gradient_norm": norm, "finite": finite}
         return guarded(state, updated, finite, self.halt_after), metrics | told
-
-    def _descend(self, params: Any, carry: Any, batch: Any, key: Array) -> tuple:
-        """(loss, carry, metrics, gradients) of a batch."""
-
-        def loss(params: Any, carry: Any, batch: Any, key: Array) -> tuple[Array, Any]:
-            value, carry, metrics = self.problem.loss(params, carry, batch, key)
-            return value, (carry, metrics)
-
-        def descend(carry: Any, batch: Any, key: Array) -> tuple:
-            (value, (after, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
-                params, carry, batch, key
-            )
-            return (value, metrics, gradients), after
-
-        if self.accumulate == 1:
-            means, carry = descend(carry, batch, key)
-        else:
-            problem = self.problem
-            ways = problem.carry_spec, problem.batch_spec, problem.weight
-            means, carry = in_parts(descend, self.accumulate, *ways)(carry, batch, key)
-        value, metrics, gradients = means
-        return value, carry, metrics, gradients

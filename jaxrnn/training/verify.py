@@ -1,17 +1,19 @@
 """Checks every checkpoint of a run: `python -m jaxrnn.training.verify RUN_DIR`."""
 
 import argparse
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.run import terminal
 from jaxrnn.training.store.good_steps import listed
-from jaxrnn.training.store.reads import Damaged
-from jaxrnn.training.store.saved_step import CheckpointError, first_line, read_step
+from jaxrnn.training.store.reads import Damaged, first_line
+from jaxrnn.training.store.saved_array import stored_dtype
+from jaxrnn.training.store.saved_step import CheckpointError, nothing, read_step
 
 GOOD = "good"
 
@@ -41,15 +43,20 @@ def checked(run_dir: Path) -> Iterator[Checked]:
 def check(step: int, folder: Path) -> Checked:
     """Raises FileNotFoundError if a run in progress has removed the step."""
     try:
-        saved = read_step(folder)
+        meta = read_step(folder, nothing, thorough=True).meta
     except FileNotFoundError:
         raise
     except Damaged as error:
         return Checked(step, f"DAMAGED: {first_line(error)}")
     except CheckpointError as error:
         return Checked(step, f"UNKNOWN: {error}")
-    size = sum(leaf.data.nbytes for leaf in saved.leaves.values())
-    return Checked(step, GOOD, len(saved.leaves), size, saved.meta["loss"])
+    leaves = meta["leaves"]
+    size = sum(map(stored_bytes, leaves.values()))
+    return Checked(step, GOOD, len(leaves), size, meta["loss"])
+
+
+def stored_bytes(about: Mapping[str, Any]) -> int:
+    return math.prod(about["shape"]) * stored_dtype(about["dtype"]).itemsize
 
 
 def verify(run_dir: Path) -> bool:

@@ -1,6 +1,5 @@
 """The programs of a training run, lowered for the chips of a TPU that is only described."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,15 +31,13 @@ def spread(trainer: Trainer, devices: Any, model: int = 1) -> Trainer:
     """The trainer over as many of the devices, `model` for each share of the rows, as can
     share its rows evenly."""
 
-    def over(count: int) -> Trainer:
-        shape = np.array(devices[: count * model]).reshape(count, model)
-        mesh = Mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
-        return replace(trainer, mesh=mesh)
-
-    for count in range(len(devices) // model, 1, -1):
-        with contextlib.suppress(ValueError):
-            return over(count)
-    return over(1)
+    rows = trainer.problem.rows // trainer.accumulate
+    cut = DATA in tuple(trainer.problem.batch_spec(np.arange(rows)))
+    counts = range(1, len(devices) // model + 1)
+    count = max(count for count in counts if not cut or rows % count == 0)
+    shape = np.array(devices[: count * model]).reshape(count, model)
+    mesh = Mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+    return replace(trainer, mesh=mesh)
 
 
 def programs(trainer: Trainer) -> Programs:

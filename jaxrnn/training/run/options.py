@@ -18,6 +18,7 @@ from jaxrnn.training.optimiser import (
     matrices,
 )
 from jaxrnn.training.problem import Problem
+from jaxrnn.training.products import MatmulPrecision
 from jaxrnn.training.run.loop import Plan
 from jaxrnn.training.trainer import Trainer
 
@@ -53,6 +54,9 @@ class Options:
     precision: Literal["float32", "bfloat16"] = "float32"
     """What matrices are multiplied in; parameters, optimiser, gates, carries, softmax and
     all sums over time are float32."""
+    matmul_precision: MatmulPrecision = "default"
+    """How exactly matrices of float32 are multiplied: as JAX is set, which on a TPU rounds
+    them to bfloat16 and on a GPU to TF32; high; or highest, as a CPU does."""
 
     steps: int = 1000
     batch_size: int = 32
@@ -135,6 +139,7 @@ class Options:
             "weight_decay_of": "all",
             "accumulate": 1,
             "precision": "float32",
+            "matmul_precision": "default",
             "average_after": None,
             "beta1": 0.9,
             "decay_threshold": 1e-4,
@@ -205,6 +210,7 @@ class Options:
             "accumulate": self.accumulate,
             "eval_batches": self.eval_batches,
             "fsdp": self.fsdp,
+            "matmul_precision": self.matmul_precision,
             "mesh": self.devices,
         }
 

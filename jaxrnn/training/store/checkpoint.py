@@ -2,51 +2,49 @@
 
 A step on disk is a folder `checkpoints/STEP` that Orbax writes in one atomic commit:
 `state` holds the leaves of the training state as NumPy arrays by path, `meta` a small
-JSON with a SHA-256 of every leaf and of itself; `SHA256SUMS` lists all files. Nothing in
-it depends on the number of devices or processes.
+JSON with a SHA-256 of every leaf and of itself; `SHA256SUMS` lists all files. Leaves that
+lie over several processes are in `shares`, in parts that each process wrote, a SHA-256 a
+part. Any number of devices and processes reads what any other wrote.
 """
 
 import json
 import math
 import os
-import sys
+import secrets
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import jax
 
-from jaxrnn.training.leaves import Leaf, host_leaves, leaf_paths
+from jaxrnn.training.leaves import Leaf, leaf_paths
 from jaxrnn.training.paths import whole_path
 from jaxrnn.training.processes import first_only, is_first, together, told_by_first
-from jaxrnn.training.store.file_list import list_files
+from jaxrnn.training.store.background import Background, give_way
 from jaxrnn.training.store.good_steps import Choice, first_good, listed, same_step
+from jaxrnn.training.store.host_copies import CutLeaf, copies_of
 from jaxrnn.training.store.lock import RunLocked, held_for_a_change
-from jaxrnn.training.store.orbax_writer import OrbaxWriter
+from jaxrnn.training.store.reads import first_line
 from jaxrnn.training.store.saved_step import (
     FORMAT,
+    IN_PARTS,
     CheckpointError,
     Saved,
-    check_written,
-    describe,
-    digest_json,
-    first_line,
     place,
+    taken,
 )
+from jaxrnn.training.store.shares import write_share
 from jaxrnn.training.store.step_folders import (
     best,
-    finish_replacing,
     newest,
     newest_lasting,
     quarantine,
-    set_aside,
     sweep,
-    thin,
-    throw_away,
 )
+from jaxrnn.training.store.step_writer import StepWriter
 
 # What an older version saved, as this one would have: the leaves of a state by path.
 Upgrade = Callable[[dict[str, Leaf]], dict[str, Leaf]]
@@ -75,7 +73,8 @@ class CheckpointStore:
     leaves everything as it is.
 
     With several processes all of them call every method in the same order; the first
-    one reads what there is, decides and writes, and where it fails all of them raise.
+    one decides, and writes what it has whole; of an array that lies over several each
+    copies, writes and reads back its own parts. Where one fails all of them raise.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class CheckpointStore:
                 f"got {keep_latest} and {keep_best}"
             )
         self.root = whole_path(run_dir) / "checkpoints"
-        self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer: ThreadPoolExecutor | None = None
-        self._saving: Future[None] | None = None
-        self._orbax: OrbaxWriter | None = None
-        self._proven = False  # that what it writes can be read
+        self._steps = StepWriter(self.root, keep_latest, keep_best)
+        self._share = Background()  # written by this process
+        self._saving = Background()  # the step, by the first one
+        self._given_up = threading.Event()
 
     def __enter__(self) -> "CheckpointStore":
         self._writer = ThreadPoolExecutor(
@@ -124,20 +123,20 @@ class CheckpointStore:
             # Python's exit would cut off the last save, with exit code 0.
             raise ValueError("save needs `with CheckpointStore(...) as store:` around it")
         self.wait()
-        leaves = {
-            path: Leaf(leaf.dtype, np.array(leaf.data))
-            for path, leaf in host_leaves(state).items()
-        }
+        whole, cut = copies_of(state)
         meta = {
-            "format": FORMAT,
+            "format": IN_PARTS if cut else FORMAT,
             "step": int(step),
             "loss": loss if loss is not None and math.isfinite(loss) else None,
             "lasting": lasting,
             "record": record or {},
         }
         meta = json.loads(json.dumps(meta))  # a copy, as it will be read
+        shares = self._begin_share(step, cut) if cut else None
         if is_first():
-            self._saving = self._writer.submit(self._write, leaves, meta)
+            self._saving.begin(
+                self._writer, self._steps.write, whole, meta, shares, self._given_up
+            )
 
     def restore(
         self,
@@ -191,76 +190,66 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Returns when the last save is on disk, or raises CheckpointError if it failed."""
-        first_only(self._finish)
+        try:
+            together(self._share.finish)
+        except Exception:
+            self._given_up.set()
+            with suppress(CheckpointError):
+                self._saving.finish()
+            raise
+        first_only(self._saving.finish)
 
     def close(self) -> None:
         """Waits for the save in flight and ends the background thread."""
         try:
-            self._finish()
+            self._share.finish()
+            self._saving.finish()
         finally:
             if self._writer is not None:
                 self._writer.shutdown()
                 self._writer = None
-            self._close_orbax()
+            self._steps.close()
 
-    def _finish(self) -> None:
-        if self._saving is None:
-            return
-        try:
-            self._saving.result()
-        finally:
-            # Not when interrupted in the wait: its outcome is still to be told.
-            if self._saving.done():
-                self._saving = None
+    def _begin_share(self, step: int, parts: dict[str, CutLeaf]) -> Path:
+        """Has this process' parts written; returns the folder of all processes' shares."""
+        assert self._writer is not None
+        # By lot, so that what a save left that was cut off is not taken for this one's.
+        lot = told_by_first(lambda: [secrets.randbelow(2**31)])
+        shares = self.root / "unfinished" / f"{step}-{lot[0]}"
+        self._given_up.clear()
 
-    def _write(self, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
-        step = meta["step"]
-        meta["leaves"] = {path: describe(leaf) for path, leaf in leaves.items()}
-        meta["sha256"] = digest_json(meta)
-        try:
-            if self._orbax is None:
-                self._orbax = OrbaxWriter(self.root)
-            finish_replacing(self.root)
-            set_aside(self.root, step)
-            self._orbax.save(step, {path: leaf.data for path, leaf in leaves.items()}, meta)
-            list_files(self.root / str(step))
-            self._read_back(meta)
-            finish_replacing(self.root)
-            thin(self.root, self.keep_latest, self.keep_best)
-        except Exception as error:
-            # The next save opens another, which clears what this one left.
-            with suppress(Exception):
-                self._close_orbax()
-            raise CheckpointError(
-                f"step {step} could not be saved in {self.root}: {first_line(error)}"
-            ) from error
+        def write() -> None:
+            try:
+                write_share(shares / str(jax.process_index()), parts)
+            except Exception as error:
+                raise CheckpointError(
+                    f"step {step} could not be saved in {self.root}: {first_line(error)}"
+                ) from error
 
-    def _read_back(self, meta: dict[str, Any]) -> None:
-        """Keeps the step just written only if it can be read, the first one as a whole."""
-        folder = self.root / str(meta["step"])
-        try:
-            check_written(folder, meta, whole=not self._proven)
-        except Exception as error:
-            throw_away(folder, self.root)
-            finish_replacing(self.root)
-            raise CheckpointError(f"it cannot be read back: {first_line(error)}") from error
-        self._proven = True
-
-    def _close_orbax(self) -> None:
-        orbax, self._orbax = self._orbax, None
-        if orbax is not None:
-            orbax.close()
+        self._share.begin(self._writer, write)
+        return shares
 
     def _restore(
         self, choose: Choice, like: Any, upgrade: Upgrade, part: bool
     ) -> Restored | None:
         self.wait()
         asked = set(leaf_paths(like))
-        wanted = asked if part and upgrade is as_saved else None
         found: list[Saved] = []
 
+        def take(saved: Saved) -> dict[str, Leaf]:
+            leaves = upgrade(saved.leaves)
+            if part:
+                leaves = {path: leaf for path, leaf in leaves.items() if path in asked}
+            try:
+                return taken(leaves, like)
+            except CheckpointError as error:
+                step = saved.meta["step"]
+                raise CheckpointError(
+                    f"step {step} in {self.root} does not fit: {error}"
+                ) from None
+
         def find() -> list[int]:
-            if (good := first_good(self.root, choose, wanted, self._put_away)) is not None:
+            if (good := first_good(self.root, choose, take, self._put_away)) is not None:
                 found.append(good)
             return [saved.meta["step"] for saved in found]
 
@@ -268,17 +257,8 @@ class CheckpointStore:
         if not steps:
             return None
         (step,) = steps
-        saved = together(lambda: found[0] if found else same_step(self.root, step, wanted))
-        leaves = upgrade(saved.leaves)
-        if part:
-            leaves = {path: leaf for path, leaf in leaves.items() if path in asked}
-        try:
-            state = place(leaves, like)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"step {step} in {self.root} does not fit: {error}"
-            ) from None
-        return Restored(step, state, saved.meta["record"])
+        saved = together(lambda: found[0] if found else same_step(self.root, step, take))
+        return Restored(step, place(saved.leaves, like), saved.meta["record"])
 
     def _put_away(self, folder: Path) -> str:
         """Moves a damaged step to quarantine, where that is for this store to do; tells
@@ -290,10 +270,3 @@ class CheckpointStore:
                 return quarantine(folder, self.root)
         except (RunLocked, OSError) as error:
             return f"is left where it is ({error})"
-
-
-def give_way() -> None:
-    """Lets this thread, and those it starts, run where training leaves a core idle."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process
-        with suppress(OSError):  # where that is not allowed, it competes
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

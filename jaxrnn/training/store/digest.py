@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxrnn.training.leaves import Leaf, host_leaves
+from jaxrnn.training.leaves import Leaf, host_leaf, named_leaves
 
 
 def digest_leaves(tree: Any) -> dict[str, str]:
     """SHA-256 of every leaf, over its dtype, shape and bytes, by its path in the tree.
 
-    A typed PRNG key counts with its implementation; a sharded array is gathered
-    (with several processes, all of them must call). Raises ValueError for a leaf
-    that is not an array.
+    A typed PRNG key counts with its implementation. What lies over several processes is
+    gathered, one leaf at a time and no more (all of them must call): so a digest is the
+    same wherever the leaf lies. Raises ValueError for a leaf that is not an array.
     """
-    return {path: digest_leaf(leaf) for path, leaf in host_leaves(tree).items()}
+    leaves = named_leaves(tree).items()
+    return {path: digest_leaf(host_leaf(leaf)) for path, leaf in leaves}
 
 
 def digest_tree(tree: Any) -> str:

@@ -2,14 +2,20 @@
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 
-from jaxrnn.training.store.reads import NAPS, Damaged, is_there, patiently
-from jaxrnn.training.store.saved_step import CheckpointError, Saved, first_line, read_step
+from jaxrnn.training.store.reads import (
+    NAPS,
+    Damaged,
+    first_line,
+    is_there,
+    patiently,
+)
+from jaxrnn.training.store.saved_step import CheckpointError, Saved, Take, read_step
 from jaxrnn.training.store.step_folders import step_folders
 
 # Which of the steps in these folders to take, if any.
@@ -19,10 +25,10 @@ Choice = Callable[[dict[int, Path]], int | None]
 def first_good(
     root: Path,
     choose: Choice,
-    wanted: Collection[str] | None,
+    take: Take,
     put_away: Callable[[Path], str],
 ) -> Saved | None:
-    """The leaves that are `wanted` of the step that `choose` takes, None if it takes none.
+    """What to `take` of the step that `choose` takes, None if it takes none.
 
     A step that is proven to be damaged is told in a warning, with what came of having it
     `put_away`, and another is chosen. Raises CheckpointError if no good one is left, and
@@ -37,7 +43,7 @@ def first_good(
         if step is None:
             break
         try:
-            return read_step(folders[step], wanted)
+            return read_step(folders[step], take)
         except FileNotFoundError:
             time.sleep(NAPS[0])
         except Damaged as error:
@@ -54,10 +60,10 @@ def first_good(
     return None
 
 
-def same_step(root: Path, step: int, wanted: Collection[str] | None) -> Saved:
-    """The step that the first process found, as this one reads it."""
+def same_step(root: Path, step: int, take: Take) -> Saved:
+    """The step that the first process found and checked, as this one reads it."""
     try:
-        return read_step(listed(root)[step], wanted)
+        return read_step(listed(root)[step], take, known=True)
     except (KeyError, FileNotFoundError, Damaged) as error:
         raise CheckpointError(
             f"process {jax.process_index()} does not find step {step} in {root} as the "

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 
-from jaxrnn.training.leaves import Leaf
+from jaxrnn.training.leaves import Leaf, leaf_paths
 from jaxrnn.training.store.checkpoint import Upgrade
-from jaxrnn.training.store.saved_step import CheckpointError, empty, place, read_meta
+from jaxrnn.training.store.saved_array import SavedArray
+from jaxrnn.training.store.saved_step import CheckpointError, check_fit, read_meta
 from jaxrnn.training.store.step_folders import step_folders
 
 
@@ -24,9 +25,13 @@ def misfit(checkpoints: Path, state: Any, upgrade: Upgrade) -> str:
         saved = read_meta(folders[max(folders)])["leaves"]
     except (OSError, ValueError, KeyError):
         return ""
-    leaves = {path: Leaf(about["dtype"], empty(**about)) for path, about in saved.items()}
+    leaves = {
+        path: Leaf(about["dtype"], SavedArray(path, about, [], listed=True))
+        for path, about in saved.items()
+    }
     try:
-        jax.eval_shape(lambda: place(upgrade(leaves), state))
+        wanted = dict(zip(leaf_paths(state), jax.tree.leaves(state), strict=True))
+        check_fit(upgrade(leaves), wanted)
     except CheckpointError as error:
         return str(error)
     return ""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,39 @@ class OrbaxWriter:
             self.close = stack.pop_all().close
 
     def save(
-        self, step: int, arrays: Mapping[str, np.ndarray], meta: dict[str, Any]
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        meta: dict[str, Any],
+        shares: Path | None = None,
     ) -> None:
-        # Orbax refuses empty arrays; their shape in the JSON says all.
-        filled = {path: array for path, array in arrays.items() if array.size}
+        """Commits arrays and JSON, and with them what lies in the folder `shares`."""
+        items: dict[str, Any] = {"meta": ocp.args.JsonSave(meta)}
+        # Orbax refuses empty arrays, and to save none; their shape in the JSON says all.
+        if filled := {path: array for path, array in arrays.items() if array.size}:
+            items["state"] = ocp.args.StandardSave(filled)
+        if shares is not None:
+            items["shares"] = MoveSave(shares)
         self._manager.reload()
         with errors_raised_only(self._root):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(filled), meta=ocp.args.JsonSave(meta)
-                ),
-                force=True,
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+
+class Move(ocp.CheckpointHandler):
+    """Moves what lies in a folder into an item of a step."""
+
+    def save(self, directory: Any, args: "MoveSave") -> None:
+        for written in args.folder.iterdir():
+            written.rename(Path(directory) / written.name)
+
+    def restore(self, directory: Any, args: Any = None) -> None:
+        raise NotImplementedError("the store reads shares by itself")
+
+
+@ocp.args.register_with_handler(Move, for_save=True, for_restore=True)
+@dataclass
+class MoveSave(ocp.args.CheckpointArgs):
+    folder: Path
 
 
 @contextmanager

@@ -53,3 +53,13 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def first_line(error: BaseException) -> str:
+    line = str(error).strip().partition("\n")[0]
+    # Some thousand characters of TensorStore's options.
+    line = line.partition(" [tensorstore_spec=")[0]
+    if len(line) > 300:
+        # The system's reason comes last.
+        line = f"{line[:140]} ... {line[-140:]}"
+    return f"{type(error).__name__}: {line}"

@@ -2,37 +2,32 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import tensorstore as ts
 
 from jaxrnn.training.leaves import (
     Leaf,
+    Regions,
+    bounds_here,
     distribute,
     is_key,
     key_impl,
     leaf_paths,
     plain_data,
 )
-from jaxrnn.training.paths import plainly_named, whole_path
+from jaxrnn.training.paths import whole_path
 from jaxrnn.training.store.digest import digest_leaf
 from jaxrnn.training.store.file_list import check_files
-from jaxrnn.training.store.reads import Damaged, Unreadable, is_there, patiently
+from jaxrnn.training.store.reads import Damaged, first_line, is_there, patiently
+from jaxrnn.training.store.saved_array import SavedArray, arrays_of
 
 FORMAT = 1
-
-# How TensorStore tells an error that says nothing about the bytes.
-OF_THE_SYSTEM = re.compile(
-    "os_error_code|^(RESOURCE_EXHAUSTED|PERMISSION_DENIED|UNAVAILABLE|DEADLINE_EXCEEDED|"
-    "ABORTED|CANCELLED|INTERNAL|UNKNOWN):"
-)
+IN_PARTS = 2  # some leaves lie in shares, a digest a part
+READS = (FORMAT, IN_PARTS)
 
 Result = TypeVar("Result")
 
@@ -42,23 +37,60 @@ class CheckpointError(ValueError):
 
 
 class Saved(NamedTuple):
-    """One step as it is on disk, its digests checked."""
+    """One step as it is on disk."""
 
     leaves: dict[str, Leaf]
     meta: dict[str, Any]
 
 
-def read_step(folder: Path, wanted: Collection[str] | None = None) -> Saved:
-    """The step in `folder`, of its leaves those that are `wanted`: all if None.
+# What to read of a step, whose leaves hold SavedArrays: the leaves as they are wanted.
+Take = Callable[[Saved], dict[str, Leaf]]
 
-    Whatever is wanted, every file is checked. Raises Damaged where the files are proven to
-    be others than were saved, FileNotFoundError where there is no such folder (any more),
-    and CheckpointError where it is of another format or cannot be read, time and again,
-    for a reason that says nothing about what was saved.
+
+def everything(saved: Saved) -> dict[str, Leaf]:
+    return {
+        path: Leaf(leaf.dtype, leaf.data.whole()) for path, leaf in saved.leaves.items()
+    }
+
+
+def nothing(saved: Saved) -> dict[str, Leaf]:
+    return {}
+
+
+def read_step(
+    folder: Path,
+    take: Take = everything,
+    *,
+    known: bool = False,
+    thorough: bool = False,
+) -> Saved:
+    """The step in `folder`, of its leaves what `take` takes.
+
+    Whatever that is, every file is checked, unless they are `known` to be those saved; and
+    where that cannot be said, or if `thorough`, every part of every leaf, one at a time.
+    Raises Damaged where the files are proven to be others than were saved,
+    FileNotFoundError where there is no such folder (any more), and CheckpointError where it
+    is of another format or cannot be read, time and again, for a reason that says nothing
+    about what was saved.
     """
     folder = whole_path(folder.parent) / folder.name
+
+    def attempt() -> Saved:
+        listed = known or check_files(folder)
+        meta = parse_meta(folder)
+        check_meta(folder, meta)
+        with arrays_of(folder, meta["leaves"], listed) as arrays:
+            if thorough or not listed:
+                for array in arrays.values():
+                    array.check()
+            lazy = {
+                path: Leaf(about["dtype"], arrays[path])
+                for path, about in meta["leaves"].items()
+            }
+            return Saved(take(Saved(lazy, meta)), meta)
+
     try:
-        return patiently(lambda: look(folder, lambda: read_all(folder, wanted)))
+        return patiently(lambda: look(folder, attempt))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -67,30 +99,14 @@ def read_step(folder: Path, wanted: Collection[str] | None = None) -> Saved:
         ) from error
 
 
-def read_all(folder: Path, wanted: Collection[str] | None) -> Saved:
-    """One attempt of `read_step`."""
-    listed = check_files(folder)
-    meta = parse_meta(folder)
-    if meta["format"] != FORMAT:
+def check_meta(folder: Path, meta: dict[str, Any]) -> None:
+    if meta["format"] not in READS:
+        readable = " and ".join(map(str, READS))
         raise CheckpointError(
-            f"{folder} has format {meta['format']}; this version reads {FORMAT}"
+            f"{folder} has format {meta['format']}; this version reads {readable}"
         )
     if folder.name != str(meta["step"]):
         raise Damaged(f"it was saved as step {meta['step']}")
-    about = {
-        path: each
-        for path, each in meta["leaves"].items()
-        if wanted is None or path in wanted
-    }
-    with arrays_of(folder, about, listed) as arrays:
-        reads = {path: array.read() for path, array in arrays.items()}
-        data = {path: read.result() for path, read in reads.items()}
-    leaves = {}
-    for path, each in about.items():
-        leaves[path] = Leaf(each["dtype"], data[path] if path in data else empty(**each))
-        if describe(leaves[path]) != each:
-            raise Damaged(f"the digest of {path} differs")
-    return Saved(leaves, meta)
 
 
 def check_written(folder: Path, meta: dict[str, Any], *, whole: bool) -> None:
@@ -101,7 +117,7 @@ def check_written(folder: Path, meta: dict[str, Any], *, whole: bool) -> None:
     if read_meta(folder) != {name: x for name, x in meta.items() if name != "sha256"}:
         raise Damaged("its JSON is not what was written")
     if whole:
-        read_step(folder)
+        read_step(folder, nothing, thorough=True)
     else:
         with arrays_of(folder, meta["leaves"], listed=True):
             pass
@@ -134,79 +150,61 @@ def parse_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-@contextmanager
-def arrays_of(
-    folder: Path, about: Mapping[str, Any], listed: bool
-) -> Iterator[dict[str, ts.TensorStore]]:
-    """The arrays that are not empty, opened, their shapes compared, to be read within.
+def taken(leaves: Mapping[str, Leaf], like: Any) -> dict[str, Leaf]:
+    """Reads what this process needs to place saved leaves as `like`.
 
-    An error of TensorStore is damage, but not where it stems from the system, nor where the
-    files are `listed`: then they are known to be those that were saved.
+    Raises CheckpointError if they are not the leaves of `like`.
     """
-    try:
-        with plainly_named(folder) as plain:
-            arrays = {
-                path: open_array(plain / "state", path)
-                for path, each in about.items()
-                if 0 not in each["shape"]
-            }
-            for path, array in arrays.items():
-                # Before a damaged shape can ask for all memory.
-                if list(array.shape) != about[path]["shape"]:
-                    raise Damaged(f"the shape of {path} differs")
-            yield arrays
-    except (MemoryError, OSError, Damaged):
-        raise
-    except Exception as error:
-        if listed or OF_THE_SYSTEM.search(str(error)):
-            raise Unreadable(first_line(error)) from error
-        raise Damaged(first_line(error)) from error
+    wanted = dict(zip(leaf_paths(like), jax.tree.leaves(like), strict=True))
+    check_fit(leaves, wanted)
+    return {
+        path: Leaf(leaves[path].dtype, read_for(leaves[path].data, leaf))
+        for path, leaf in wanted.items()
+    }
 
 
-def open_array(folder: Path, path: str) -> ts.TensorStore:
-    """One array of an Orbax item, by the library that wrote it.
-
-    Orbax's own restore goes on reading after its first error, into an event loop that is
-    closed by then, which fills the terminal just when a damaged step is reported.
-    """
-    files = {"driver": "file", "path": f"{folder}/"}
-    kvstore = {"driver": "ocdbt", "base": files, "path": f"{path}/"}
-    return ts.open({"driver": "auto", "kvstore": kvstore}, read=True).result()
+def read_for(data: Any, wanted: Any) -> Any:
+    if not isinstance(data, SavedArray):
+        return data
+    sharding = getattr(wanted, "sharding", None)
+    if sharding is None or sharding.is_fully_addressable or is_key(wanted):
+        return data.whole()
+    return Regions(data.shape, data.regions(bounds_here(data.shape, sharding)))
 
 
-def empty(dtype: str, shape: list[int], sha256: str) -> np.ndarray:
-    return np.zeros(shape, np.uint32 if dtype.startswith("key<") else jnp.dtype(dtype))
-
-
-def place(leaves: dict[str, Leaf], like: Any) -> Any:
-    """The leaves in the structure and with the shardings of `like`."""
-    wanted, structure = jax.tree.flatten(like)
-    names = leaf_paths(like)
-    if lacking := sorted(set(names) - set(leaves)):
+def check_fit(leaves: Mapping[str, Leaf], wanted: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for leaves of other names, dtypes or shapes than `wanted`."""
+    if lacking := sorted(wanted.keys() - leaves.keys()):
         raise CheckpointError(f"it lacks {', '.join(lacking[:4])}")
-    if extra := sorted(set(leaves) - set(names)):
+    if extra := sorted(leaves.keys() - wanted.keys()):
         raise CheckpointError(f"it holds {', '.join(extra[:4])}, which is not wanted")
+    for name, leaf in wanted.items():
+        saved, shape = leaves[name], jax.eval_shape(plain_data, leaf).shape
+        if (saved.dtype, tuple(saved.data.shape)) != (str(leaf.dtype), shape):
+            raise CheckpointError(
+                f"{name} was saved as {saved.dtype}{list(saved.data.shape)} "
+                f"and {leaf.dtype}{list(shape)} is wanted"
+            )
+
+
+def place(leaves: Mapping[str, Leaf], like: Any) -> Any:
+    """The leaves, as `taken` for it, in the structure and with the shardings of `like`."""
+    wanted, structure = jax.tree.flatten(like)
     return structure.unflatten(
-        place_leaf(name, leaves[name], leaf)
-        for name, leaf in zip(names, wanted, strict=True)
+        place_leaf(leaves[name].data, leaf)
+        for name, leaf in zip(leaf_paths(like), wanted, strict=True)
     )
 
 
-def place_leaf(name: str, saved: Leaf, wanted: Any) -> Any:
-    shape = jax.eval_shape(plain_data, wanted).shape
-    if (saved.dtype, saved.data.shape) != (str(wanted.dtype), shape):
-        raise CheckpointError(
-            f"{name} was saved as {saved.dtype}{list(saved.data.shape)} "
-            f"and {wanted.dtype}{list(shape)} is wanted"
-        )
+def place_leaf(data: Any, wanted: Any) -> Any:
     if isinstance(wanted, np.ndarray):
-        return saved.data
+        return data
     if isinstance(wanted, np.generic):
-        return saved.data[()]
+        return data[()]
     # An uncommitted array follows the others of a computation to their devices: it must
     # come back as one.
     sharding = wanted.sharding if getattr(wanted, "committed", True) else None
-    return distribute(saved.data, sharding, key_impl(wanted) if is_key(wanted) else None)
+    return distribute(data, sharding, key_impl(wanted) if is_key(wanted) else None)
 
 
 def describe(leaf: Leaf) -> dict[str, Any]:
@@ -219,13 +217,3 @@ def describe(leaf: Leaf) -> dict[str, Any]:
 
 def digest_json(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    line = str(error).strip().partition("\n")[0]
-    # Some thousand characters of TensorStore's options.
-    line = line.partition(" [tensorstore_spec=")[0]
-    if len(line) > 300:
-        # The system's reason comes last.
-        line = f"{line[:140]} ... {line[-140:]}"
-    return f"{type(error).__name__}: {line}"

@@ -3,6 +3,7 @@
 checkpoints/STEP                one saved step
 checkpoints/quarantine/STEP     damaged, kept as it was found
 checkpoints/replaced/NEW/STEP   at or after NEW, kept until NEW is saved anew
+checkpoints/unfinished/LOT/N    what process N has written of a step that is being saved
 checkpoints/trash/STEP          no longer kept, about to be deleted
 """
 
@@ -59,6 +60,7 @@ def finish_replacing(root: Path) -> None:
 def sweep(root: Path) -> None:
     """Ends what a process began that was killed."""
     finish_replacing(root)
+    throw_away(root / "unfinished", root)
     for unfinished in root.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
