@@ -17,8 +17,9 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import jaxrnn
 from experiments.speed import tpu_check
-from experiments.speed.tpu import compiling, made_up, programs
+from experiments.speed.tpu import compiling, made_up, on_paper, programs
 from experiments.speed.tpu.hlo import Cycles, Module, counted, in_loops
+from jaxrnn.training.state import count
 
 COST = 'backend_config={"window_config":{"estimated_cycles":"%d"}}'
 

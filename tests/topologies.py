@@ -177,7 +177,7 @@ def compared(topologies: Iterable[Topology], steps: int) -> Iterator[tuple[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     told = parser.parse_args()
