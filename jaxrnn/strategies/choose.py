@@ -7,10 +7,11 @@ from jaxrnn.strategies.associative import Associative
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.chunkwise import Chunkwise
 from jaxrnn.strategies.fused import Fused
+from jaxrnn.strategies.resident import Resident
 from jaxrnn.strategies.scan import Carries, Scan
 from jaxrnn.strategies.strategy import Strategy
 
-Named = Literal["auto", "fused", "chunkwise", "associative", "scan"]
+Named = Literal["auto", "fused", "chunkwise", "associative", "scan", "resident"]
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 
@@ -21,6 +22,12 @@ STRATEGIES: dict[Named, Strategy] = {
     "associative": Associative(),
     "scan": Scan(),
 }
+
+# Those that "auto" does not take, and why.
+ON_REQUEST: dict[Named, Strategy] = {"resident": Resident()}
+UNTRIED = "it was never timed on one, so ask for it"
+
+NAMED = STRATEGIES | ON_REQUEST
 
 
 class Choice(NamedTuple):
@@ -34,8 +41,8 @@ def as_strategy(given: Any) -> Strategy | None:
     if isinstance(given, str):
         if given == "auto":
             return None
-        if given in STRATEGIES:
-            return STRATEGIES[given]
+        if given in NAMED:
+            return NAMED[given]
     elif isinstance(given, Strategy):
         try:
             hash(given)
@@ -45,7 +52,7 @@ def as_strategy(given: Any) -> Strategy | None:
             ) from None
         return given
     raise ValueError(
-        f"unknown strategy {given!r}; known: auto, {', '.join(STRATEGIES)}, and instances "
+        f"unknown strategy {given!r}; known: auto, {', '.join(NAMED)}, and instances "
         "of jaxrnn.strategies.Strategy"
     )
 
@@ -139,7 +146,7 @@ def _told(call: Call, asked: Strategy | None) -> list[str]:
 
 def _name(strategy: Strategy) -> str | None:
     """The name by which `unroll` knows it."""
-    names = (name for name, known in STRATEGIES.items() if known == strategy)
+    names = (name for name, known in NAMED.items() if known == strategy)
     return next(names, None)
 
 
