@@ -23,9 +23,8 @@ STRATEGIES: dict[Named, Strategy] = {
     "scan": Scan(),
 }
 
-# Those that "auto" does not take, and why.
+# Those that "auto" does not take; their `drawback` says why.
 ON_REQUEST: dict[Named, Strategy] = {"resident": Resident()}
-UNTRIED = "it was never timed on one, so ask for it"
 
 NAMED = STRATEGIES | ON_REQUEST
 
@@ -138,10 +137,22 @@ def _told(call: Call, asked: Strategy | None) -> list[str]:
             assert asked is not None
             text = f"refused, because {asked.refusal(call, platform)}"
         said.setdefault(text, []).append(platform)
-    cell = type(call.cell).__name__
-    if len(said) == 1:
-        return [f"{cell}: {text}" for text in said]
-    return [f"{cell} on {' and '.join(where)}: {text}" for text, where in said.items()]
+    lines = []
+    for text, where in said.items():
+        on = "" if len(said) == 1 else f" on {' and '.join(where)}"
+        others = [] if asked else [_on_request(call, platform) for platform in where]
+        lines.append("".join([f"{type(call.cell).__name__}{on}: {text}", *others]))
+    return lines
+
+
+def _on_request(call: Call, platform: str) -> str:
+    """What else could be asked for there."""
+    return "".join(
+        f"; on {platform} {name} would serve it if asked for "
+        f"({strategy.drawback(call, platform)})"
+        for name, strategy in ON_REQUEST.items()
+        if strategy.refusal(call, platform) is None
+    )
 
 
 def _name(strategy: Strategy) -> str | None:

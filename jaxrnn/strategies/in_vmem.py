@@ -97,7 +97,10 @@ def over_steps(
 
 
 def vmem_needed(step: Step, shared: Any, carry: Any, per_step: Any) -> int:
-    """Bytes that lie in VMEM in any case; arrays may be shapes. The compiler adds its own."""
+    """Bytes that lie in VMEM in any case, before what the compiler adds of its own.
+
+    Arrays may be shapes.
+    """
     traced = Traced.of(step, shared, carry, per_step)
     firsts = jax.tree.leaves(carry)
     moving = [*map(_at_one_time, jax.tree.leaves(per_step)), *traced.left]

@@ -54,12 +54,15 @@ class Resident(Strategy):
 
     def refusal(self, call: Call, platform: str) -> str | None:
         if platform != "tpu" and not self.interpret:
-            return f"its kernel is for TPUs, not for a {platform}"
+            return "its kernel is for TPUs alone"
         if not call.cell.splits:
             return "its recurrence does not split into mix and gate"
         if isinstance(call.cell, Part):
             return "a kernel cannot ask other devices for their units at every step"
         return _misfit(call) or self._too_large(call)
+
+    def drawback(self, call: Call, platform: str) -> str | None:
+        return "it was never timed on hardware"
 
     def _too_large(self, call: Call) -> str | None:
         from jaxrnn.strategies import in_vmem
@@ -71,8 +74,8 @@ class Resident(Strategy):
         if needed <= self.vmem * MIB:
             return None
         return (
-            f"its weights and blocks of a step take {-(-needed // MIB)} MiB of VMEM and more, "
-            f"and {self.vmem} are allowed"
+            f"its weights and what a step takes in and leaves need {-(-needed // MIB)} MiB "
+            f"of VMEM or more, and it may take {self.vmem}"
         )
 
     def over_time(self, call: Call) -> tuple[Any, Array]:
@@ -86,11 +89,24 @@ class Resident(Strategy):
     def loop(
         self, step: Any, shared: Any, carry: Any, per_step: Any, reverse: bool
     ) -> tuple[Any, Any]:
-        # Pallas takes as long to import as all of JAX that a call needs.
+        # Imported here, since Pallas takes half a second and few ask for it.
         from jaxrnn.strategies import in_vmem
 
         options: Any = {"vmem": self.vmem * MIB, "interpret": self.interpret}
-        return in_vmem.over_steps(step, shared, carry, per_step, reverse=reverse, **options)
+
+        @jax.custom_jvp
+        def run(*arrays: Any) -> tuple[Any, Any]:
+            return in_vmem.over_steps(step, *arrays, reverse=reverse, **options)
+
+        @run.defjvp
+        def again(primals: Any, tangents: Any) -> Any:
+            # Met where the derivative itself is differentiated.
+            raise ValueError(
+                "strategy 'resident' is differentiated once, in reverse mode: take 'fused' "
+                "for derivatives of derivatives"
+            )
+
+        return run(shared, carry, per_step)
 
 
 class OverAll(NamedTuple):
@@ -132,7 +148,9 @@ def _misfit(call: Call) -> str | None:
             real = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize <= 4
             if leaf.ndim != 1 or not real:
                 kind = f"{leaf.dtype}{list(leaf.shape)}"
-                return f"a row of its {what} is no vector of float32 or narrower, but {kind}"
+                return (
+                    f"a row of its {what} is no vector of float32 or narrower, but {kind}"
+                )
     return None
 
 
@@ -205,7 +223,9 @@ def _backward(how, step, reverse, residuals, cotangents):
 
     bars = last_bar, jax.tree.map(jnp.zeros_like, start)
     per_step = ys_bar, carries, us, rs, mask, reset
-    bars, (us_bar, rs_bar, after_bars) = how.loop(back, weights, bars, per_step, not reverse)
+    bars, (us_bar, rs_bar, after_bars) = how.loop(
+        back, weights, bars, per_step, not reverse
+    )
     carry_bar, start_bar = bars
 
     def mixed(weights):
