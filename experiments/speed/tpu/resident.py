@@ -36,7 +36,7 @@ CASES = ("256", "512", "1024", "2x650")
 STEPS, ROWS = 64, 64
 DUMPING = (
     "--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true "
-    "--xla_jf_dump_llo_pass_label_regex=schedule-analysis_final_bundles"
+    "--xla_jf_dump_llo_pass_label_regex=final"
 )
 _WORDS = re.compile(r"total scheduled bundles:\s*(\d+)")
 
@@ -91,7 +91,7 @@ def layer(size: int, chip: str) -> Lowered:
 
 
 def training(preset: str, chip: str) -> Lowered:
-    """The training step of a language model, by "auto" and where that prefers `Resident`."""
+    """The training step of a language model by "auto", and where that takes `Resident`."""
     known = choose.STRATEGIES
     for name, first in ("fused", {}), ("resident", {"resident": Preferred()}):
         choose.STRATEGIES = first | known  # pyright: ignore[reportAttributeAccessIssue]
