@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import jaxrnn
 from experiments.speed import tpu_check
-from experiments.speed.tpu import compiling, made_up, on_paper, programs
+from experiments.speed.tpu import compiling, made_up, on_paper, programs, resident
 from experiments.speed.tpu.hlo import Cycles, Module, counted, in_loops
 from jaxrnn.training.state import count
 
@@ -161,7 +161,8 @@ def test_what_is_wrong_with_a_program_is_said_in_a_sentence(row, said):
 
 def test_every_preset_has_a_probe_and_a_wrong_name_is_refused():
     names = {probe.name for probe in tpu_check.find_probes(None, ["v5e"])}
-    assert len(names) == sum(len(e.presets) for e in made_up.EXPERIMENTS.values())
+    presets = sum(len(e.presets) for e in made_up.EXPERIMENTS.values())
+    assert len(names) == presets + len(resident.CASES)
     with pytest.raises(ValueError, match="begins with violin"):
         tpu_check.find_probes(["violin"], ["v5e"])
 

@@ -2,13 +2,14 @@
 
     python -m experiments.speed.tpu_check --out tpu-check
     python -m experiments.speed.tpu_check --only "language_model ptb-small" larger
+    python -m experiments.speed.tpu_check --only kernel
 
 Every preset's training step and evaluation, the language models' sampler, and larger
 language models are compiled by libtpu for four chips of v5e and of v6e: what memory of a
 chip they take, which collectives there are and whether any stands in a loop, and what the
 compiler's own cost model says. Problems have the sizes of their data sets and data made
-up (`tpu.made_up`). Every preset is a process of its own. Results go to `tpu.json` and
-`tpu.md` in `--out`.
+up (`tpu.made_up`). "kernel" is the strategy "resident" beside "fused" (`tpu.resident`).
+Every preset is a process of its own. Results go to `tpu.json` and `tpu.md` in `--out`.
 
 Exit code 1: a program does not compile or does not fit a chip's memory, or a collective
 stands in a loop, which no recurrence here asks for. Exit code 2: there is no libtpu.
@@ -26,6 +27,7 @@ from . import probes
 from .probes import Probe
 from .tpu.compiling import GIB
 from .tpu.made_up import EXPERIMENTS
+from .tpu.resident import CASES
 
 # What libtpu asks for where there is no TPU, or another process has it loaded.
 WITHOUT_A_TPU = {
@@ -47,15 +49,19 @@ MISSING = (
 
 
 def find_probes(only: list[str] | None, chips: list[str]) -> list[Probe]:
-    """One a preset; raises ValueError if none has a name that begins with one of `only`."""
+    """One a preset, then those of the kernel; raises ValueError if none has a name that
+    begins with one of `only`."""
     found = [
         Probe(f"{name} {preset}", "tpu.compiling", (name, preset, "--chips", *chips))
         for name, experiment in EXPERIMENTS.items()
         for preset in experiment.presets
     ]
+    found += [
+        Probe(f"kernel {case}", "tpu.resident", (case, "--chips", *chips)) for case in CASES
+    ]
     wanted = [probe for probe in found if probe.name.startswith(tuple(only or [""]))]
     if not wanted:
-        raise ValueError(f"no preset's name begins with {' or '.join(only or [])}")
+        raise ValueError(f"no probe's name begins with {' or '.join(only or [])}")
     return wanted
 
 

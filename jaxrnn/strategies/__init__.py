@@ -15,5 +15,6 @@ from jaxrnn.strategies.call import Call as Call
 from jaxrnn.strategies.chunkwise import Chunkwise as Chunkwise
 from jaxrnn.strategies.devices import over_devices as over_devices
 from jaxrnn.strategies.fused import Fused as Fused
+from jaxrnn.strategies.resident import Resident as Resident
 from jaxrnn.strategies.scan import Scan as Scan
 from jaxrnn.strategies.strategy import Strategy as Strategy

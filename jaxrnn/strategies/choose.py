@@ -7,10 +7,11 @@ from jaxrnn.strategies.associative import Associative
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.chunkwise import Chunkwise
 from jaxrnn.strategies.fused import Fused
+from jaxrnn.strategies.resident import Resident
 from jaxrnn.strategies.scan import Carries, Scan
 from jaxrnn.strategies.strategy import Strategy
 
-Named = Literal["auto", "fused", "chunkwise", "associative", "scan"]
+Named = Literal["auto", "fused", "chunkwise", "associative", "scan", "resident"]
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 
@@ -21,6 +22,11 @@ STRATEGIES: dict[Named, Strategy] = {
     "associative": Associative(),
     "scan": Scan(),
 }
+
+# Those that "auto" does not take; their `drawback` says why.
+ON_REQUEST: dict[Named, Strategy] = {"resident": Resident()}
+
+NAMED = STRATEGIES | ON_REQUEST
 
 
 class Choice(NamedTuple):
@@ -34,8 +40,8 @@ def as_strategy(given: Any) -> Strategy | None:
     if isinstance(given, str):
         if given == "auto":
             return None
-        if given in STRATEGIES:
-            return STRATEGIES[given]
+        if given in NAMED:
+            return NAMED[given]
     elif isinstance(given, Strategy):
         try:
             hash(given)
@@ -45,7 +51,7 @@ def as_strategy(given: Any) -> Strategy | None:
             ) from None
         return given
     raise ValueError(
-        f"unknown strategy {given!r}; known: auto, {', '.join(STRATEGIES)}, and instances "
+        f"unknown strategy {given!r}; known: auto, {', '.join(NAMED)}, and instances "
         "of jaxrnn.strategies.Strategy"
     )
 
@@ -131,15 +137,27 @@ def _told(call: Call, asked: Strategy | None) -> list[str]:
             assert asked is not None
             text = f"refused, because {asked.refusal(call, platform)}"
         said.setdefault(text, []).append(platform)
-    cell = type(call.cell).__name__
-    if len(said) == 1:
-        return [f"{cell}: {text}" for text in said]
-    return [f"{cell} on {' and '.join(where)}: {text}" for text, where in said.items()]
+    lines = []
+    for text, where in said.items():
+        on = "" if len(said) == 1 else f" on {' and '.join(where)}"
+        others = [] if asked else [_on_request(call, platform) for platform in where]
+        lines.append("".join([f"{type(call.cell).__name__}{on}: {text}", *others]))
+    return lines
+
+
+def _on_request(call: Call, platform: str) -> str:
+    """What else could be asked for there."""
+    return "".join(
+        f"; on {platform} {name} would serve it if asked for "
+        f"({strategy.drawback(call, platform)})"
+        for name, strategy in ON_REQUEST.items()
+        if strategy.refusal(call, platform) is None
+    )
 
 
 def _name(strategy: Strategy) -> str | None:
     """The name by which `unroll` knows it."""
-    names = (name for name, known in STRATEGIES.items() if known == strategy)
+    names = (name for name, known in NAMED.items() if known == strategy)
     return next(names, None)
 
 

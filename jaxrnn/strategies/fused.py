@@ -124,21 +124,26 @@ def _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs):
     def gate(weights):
         return step.gate(weights, carries, us, rs)
 
-    jaxpr, outputs = jax.make_jaxpr(gate, return_shape=True)(weights)
-    moved = set(jaxpr.jaxpr.invars)
-    for equation in jaxpr.eqns:
-        if any(v in moved for v in equation.invars if not isinstance(v, Literal)):
-            moved.update(equation.outvars)
-    depends = [not isinstance(v, Literal) and v in moved for v in jaxpr.jaxpr.outvars]
-    depends = jax.tree.unflatten(jax.tree.structure(outputs), depends)
-    if not any(jax.tree.leaves(depends)):
-        return jax.tree.map(lambda _: None, outputs)
+    depend = depends(gate, weights)
+    if not any(jax.tree.leaves(depend)):
+        return jax.tree.map(lambda _: None, depend)
 
     @jax.checkpoint
     def move(weights_dot):
         return _jvp(gate, (weights,), (weights_dot,))
 
-    return jax.tree.map(lambda d, dot: dot if d else None, depends, move(weights_dot))
+    return jax.tree.map(lambda d, dot: dot if d else None, depend, move(weights_dot))
+
+
+def depends(function, argument):
+    """Which leaves of `function(argument)` depend on it: a tree of bools."""
+    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(argument)
+    moved = set(jaxpr.jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(v in moved for v in equation.invars if not isinstance(v, Literal)):
+            moved.update(equation.outvars)
+    depend = [not isinstance(v, Literal) and v in moved for v in jaxpr.jaxpr.outvars]
+    return jax.tree.unflatten(jax.tree.structure(outputs), depend)
 
 
 def _jvp(function, primals, tangents):
