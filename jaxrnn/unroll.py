@@ -99,9 +99,9 @@ def unroll(
         know that its last step ends one.)
     strategy: "scan" (the reference), "fused" (deferred weight gradients), "associative"
         (linear recurrences, parallel over time), "chunkwise" (blocks of time, each in
-        parallel), an object of `jaxrnn.strategies`, such as `Chunkwise(length=128)`, or
-        "auto", which takes what is best on the platform that is compiled for; `explain`
-        tells what that is and why.
+        parallel), "resident" (a kernel for TPUs, never timed on one), an object of
+        `jaxrnn.strategies`, such as `Chunkwise(length=128)`, or "auto", which takes what is
+        best on the platform that is compiled for; `explain` tells what that is and why.
     checkpoint_every: keep one carry every so many steps for the derivative and
         recompute between; memory O(T / k + k) instead of O(T).
     start: the carry of a fresh sequence, in place of the initial carry: what a reset

@@ -19,6 +19,7 @@ import jaxrnn
 from experiments.speed import tpu_check
 from experiments.speed.tpu import compiling, made_up, on_paper, programs, resident
 from experiments.speed.tpu.hlo import Cycles, Module, counted, in_loops
+from jaxrnn.training.mesh import everywhere, placed_like
 from jaxrnn.training.state import count
 
 COST = 'backend_config={"window_config":{"estimated_cycles":"%d"}}'
@@ -209,9 +210,9 @@ def test_weights_that_the_chips_share_are_seen_to_be_gathered_at_every_step(monk
     mesh = Mesh(programs.describe("v5e:2x2"), ("data",), axis_types=(AxisType.Auto,))
     cell = jaxrnn.LSTM(128, 128)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0)))
-    params = programs.like(params, lambda leaf: PartitionSpec("data"), mesh)
+    params = placed_like(params, lambda leaf: PartitionSpec("data"), mesh)
     xs = jax.ShapeDtypeStruct((50, 8, 128), np.float32)
-    xs = programs.like(xs, programs.whole, mesh)
+    xs = placed_like(xs, everywhere, mesh)
     run = jax.jit(lambda params, xs: jaxrnn.unroll(cell, params, xs))
     row = compiling.compiled(lambda: run.lower(params, xs), "v5e")
     about = {"program": "step", "chip": "v5e", "chips": 4}

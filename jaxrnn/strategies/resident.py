@@ -82,7 +82,7 @@ class Resident(Strategy):
         batch = jax.tree.leaves(call.carry)[0].shape[:-1]
         rows = _in_rows(call)
         step = Step.of(rows, rows.inputs)
-        last, ys = _recur(self, step, call.reverse, OverAll.of(step, rows))
+        last, ys = _recur(self, step, call.reverse, OverAll.of(step, rows))  # pyright: ignore
         last = jax.tree.map(lambda a: a.reshape(*batch, a.shape[-1]), last)
         return last, ys.reshape(ys.shape[0], *batch, ys.shape[-1])
 

@@ -60,7 +60,7 @@ def words(dump: Path) -> str:
     return " + ".join(found)
 
 
-def gradient(cell: Any, strategy: Any, params: Any, xs: Array, **flags: Array) -> Any:
+def gradient(cell: Any, strategy: Any, params: Any, xs: Array, **flags: Any) -> Any:
     def loss(params: Any, xs: Array) -> tuple[Array, Any]:
         out = jaxrnn.unroll(cell, params, xs, strategy=strategy, **flags)
         return jnp.sum(out[1].astype(jnp.float32)), out
