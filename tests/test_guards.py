@@ -218,6 +218,7 @@ def test_what_older_versions_did_otherwise_is_named():
         "weight_decay_of": "all",
         "accumulate": 1,
         "precision": "float32",
+        "matmul_precision": "default",
         "average_after": None,
         "beta1": 0.9,
         "decay_threshold": 1e-4,

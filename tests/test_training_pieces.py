@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, PartitionSpec
 from recurrences import RECURRENCES
 
 from experiments.language_model.config import PRESETS, Config
@@ -24,7 +24,7 @@ from experiments.sentiment import config as sentiment
 from jaxrnn import LSTM, Elman, LayerNormLSTM, PeepholeLSTM, unroll
 from jaxrnn.data.lanes import TokenLanes
 from jaxrnn.models.cells import CELLS
-from jaxrnn.training.mesh import place
+from jaxrnn.training.mesh import rows_here, where_even
 from jaxrnn.training.optimiser import make_plateau, make_schedule, make_transform
 from jaxrnn.training.problem import Problem
 from jaxrnn.training.run.directory import RunDirectory
@@ -320,11 +320,12 @@ def test_a_schedule_counts_steps_of_several_updates():
     assert moved[-1] > 0.01
 
 
-def test_rows_that_the_devices_cannot_share_are_refused():
+def test_rows_that_do_not_divide_lie_whole_on_every_device():
     mesh = AbstractMesh((2,), ("data",))
-    for batch in (np.zeros((4, 3)), np.zeros(3)):
-        with pytest.raises(ValueError, match="a batch of 3 rows cannot .* over 2 devices"):
-            place(batch, PROBLEM.batch_spec, mesh)
+    lies = where_even(PROBLEM.batch_spec, mesh)
+    assert lies(np.zeros((4, 3))) == lies(np.zeros(3)) == PartitionSpec()
+    assert lies(np.zeros((4, 2))) == PartitionSpec(None, "data")
+    np.testing.assert_array_equal(rows_here(3, mesh), [0, 1, 2])
 
 
 def test_summing_over_20_steps_is_a_mean_with_20_times_the_rate_and_a_20th_of_the_clip():

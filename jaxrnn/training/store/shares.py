@@ -43,8 +43,13 @@ def write_share(folder: Path, leaves: Mapping[str, CutLeaf]) -> None:
 
 
 def write_part(folder: Path, name: str, data: np.ndarray) -> None:
+    # Trained numbers hardly compress.
     array = ts.open(
-        {"driver": "zarr", "kvstore": database(folder, name)},
+        {
+            "driver": "zarr",
+            "kvstore": database(folder, name),
+            "metadata": {"compressor": None},
+        },
         create=True,
         dtype=data.dtype,
         shape=data.shape,
