@@ -6,6 +6,7 @@
 # make docs    builds the site into build/site; warnings are errors
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
 # make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
+# make tpu-test    the tests that need the compiler of TPUs, which it installs: two presets for a TPU
 # make tpu-check   what the compiler of TPUs makes of every preset, without a TPU: needs the extra tpu
 # PYTHON=python3.13 make test   chooses the interpreter
 
@@ -21,7 +22,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test faults topologies lint docs gpu-check gpu-rows tpu-check
+.PHONY: train test faults topologies lint docs gpu-check gpu-rows tpu-test tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -51,6 +52,14 @@ gpu-check: $(GPU_READY)
 
 gpu-rows: $(GPU_READY)
 	$(GPU_PYTHON) -m experiments.speed.gpu_rows --minutes $(MINUTES)
+
+# The compiler of TPUs lies beside the environment, in which JAX would look for TPUs for it.
+tpu-test: $(VENV)/test-$(VERSION) build/libtpu
+	PYTHONPATH=build/libtpu $(VENV)/bin/python -m pytest -n 0 tests/test_tpu_check.py
+
+build/libtpu: | $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python -m pip install --quiet --no-deps --target $@.new libtpu==0.0.42.1
+	mv $@.new $@
 
 # TPU_PYTHON: an environment of yours with the extras experiments and tpu.
 tpu-check: $(TPU_READY)
