@@ -29,7 +29,7 @@ from experiments.translation.config import PRESETS as TRANSLATIONS
 from experiments.translation.problem import make_problem as make_pairs
 from jaxrnn.training import CheckpointStore, Opened, Run
 from jaxrnn.training.run.directory import RunDirectory
-from jaxrnn.training.store import saved_step
+from jaxrnn.training.store.saved_array import SavedArray
 
 
 def begun(folder, presets, make_trainer, **changes):
@@ -117,10 +117,10 @@ def test_the_best_step_and_the_latest_are_read_and_nothing_but_parameters(
         store.save(2, {"params": worse, "opt_state": best}, loss=2.0)
     read = []
     monkeypatch.setattr(
-        saved_step,
-        "open_array",
-        lambda folder, path, open=saved_step.open_array: (
-            read.append(path) or open(folder, path)
+        SavedArray,
+        "_read",
+        lambda self, part, whole=SavedArray._read: (
+            read.append(self._path) or whole(self, part)
         ),
     )
     for step, want in ("best", best), ("latest", worse):
