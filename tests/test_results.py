@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 
 from experiments import results
 from experiments.language_model.config import PRESETS
+from experiments.language_model.recipes import RECIPES
 from experiments.speed import gpu_rows
 
 
@@ -66,6 +68,14 @@ def test_a_row_is_a_preset_with_options_that_it_has_and_a_published_figure(row):
     config = PRESETS[row.preset][1]
     assert tyro.cli(type(config), args=options, default=config).data == Path(row.data)
     assert row.preset in results.PUBLISHED
+
+
+@pytest.mark.parametrize("preset", RECIPES)
+def test_a_recipe_and_the_table_name_the_same_figure(preset):
+    told = re.findall(r"\d+\.\d+", RECIPES[preset][0])
+    assert not told or [float(figure) for figure in told] == [
+        results.PUBLISHED[preset].test
+    ]
 
 
 def test_a_row_ends_with_its_time_or_below_its_mark(tmp_path, monkeypatch):

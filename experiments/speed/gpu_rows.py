@@ -5,9 +5,10 @@
     python -m experiments.speed.gpu_rows --list
 
 The presets are those of `experiments.language_model`; the same command goes on where the
-last one stopped. What a row prints goes to `runs/NAME.log`. The expected minutes are for
-an H100 or H200 that does nothing else. The mark is ours, since no paper gives one: a
-validation perplexity that the first epoch must be below, or the row is given up.
+last one stopped. What a row prints goes to `runs/NAME.log`. The expected minutes are
+estimates, from step times on an H200 that does nothing else. The mark is ours, since no
+paper gives one: a validation perplexity that the first epoch must be below, or the row is
+given up.
 Several at once (`--at-once`) pay where CUDA's multi-process service runs, since one
 recurrence keeps a card waiting most of the time.
 """

@@ -44,8 +44,6 @@ def check(step: int, folder: Path) -> Checked:
     """Raises FileNotFoundError if a run in progress has removed the step."""
     try:
         meta = read_step(folder, nothing, thorough=True).meta
-    except FileNotFoundError:
-        raise
     except Damaged as error:
         return Checked(step, f"DAMAGED: {first_line(error)}")
     except CheckpointError as error:
