@@ -9,6 +9,8 @@ formula of `seconds`. The README beside tells what it leaves out.
 from dataclasses import dataclass
 from typing import Any
 
+from jaxrnn.training.run import terminal
+
 from ...language_model.config import Config
 from .made_up import LARGER, VOCABULARIES, WORDS_OF_LARGER
 
@@ -135,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)
