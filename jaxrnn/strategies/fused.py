@@ -23,6 +23,8 @@ from jax.extend.core import Literal
 
 from jaxrnn.arrays import widen
 from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.preactivation import add, preactivation
+from jaxrnn.strategies.program import evaluate
 from jaxrnn.strategies.scan import loop
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step, for_all_steps, project
@@ -59,47 +61,78 @@ def _recur(step: Step, weights: Any, call: Call) -> tuple[Any, Array]:
 def _recur_jvp(step, primals, tangents):
     weights, call = primals
     weights_dot, call_dot = map(_differentiable, tangents)
-    last, ys, carries, rs = _keeping(step, weights, call)
-    us = call.inputs
+    taken = preactivation(step, weights, call.carry, call.inputs)
+    last, ys, carries, kept = _keeping(step, weights, call, taken)
 
     # What the parameters move at all steps at once.
     def mixed(weights):
         return step.mix(for_all_steps(weights), carries)
 
     rs_dot = _jvp(mixed, (weights,), (weights_dot,))
-    after_dots, ys_dot = _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs)
+    kept_dot = taken.dot(call_dot.inputs, rs_dot)
 
-    # Transposed once here and back again inside the loop, where it folds into the
-    # product of the way back: else XLA:CPU transposes the weights at every step.
+    def gated(weights):
+        return taken.gate(step, weights, carries, kept)
+
+    after_dots, ys_dot = _by_parameters_of_gate(gated, weights, weights_dot)
+
+    # Transposed once, as the products of the way back take them in: XLA:CPU transposes
+    # others at every step, and multiplies narrow ones in float32.
     flipped = jax.lax.optimization_barrier(_transpose(weights))
 
     # The way back computes again what it needs of a step, from the carry before it.
     @partial(jax.checkpoint, prevent_cse=False)
     def move(carry_dot, inputs):
-        u_dot, r_dot, param_dot, carry, u, r, valid, begin = inputs
+        now_dot, param_dot, carry, now, valid, begin = inputs
         weights = _transpose(flipped)
         if begin is not None:
             carry_dot = select(begin, call_dot.start, carry_dot)
-        through_dot = _jvp(partial(step.mix, weights), (carry,), (carry_dot,))
-        after_dot, y_dot = _jvp(
-            partial(step.gate, weights),
-            (carry, u, r),
-            (carry_dot, u_dot, _add(through_dot, r_dot)),
+        through_dot = _jvp(
+            _by_transposed(step.mix, weights, flipped), (carry,), (carry_dot,)
         )
-        return select(valid, _add(after_dot, param_dot), carry_dot), y_dot
+        after_dot, y_dot = _jvp(
+            partial(taken.gate, step, weights),
+            (carry, now),
+            (carry_dot, taken.moved(now_dot, through_dot)),
+        )
+        return select(valid, add(after_dot, param_dot), carry_dot), y_dot
 
     last_dot, y_dots = over_steps(
         move,
         call_dot.carry,
-        (call_dot.inputs, rs_dot, after_dots, carries, us, rs, call.mask, call.reset),
+        (kept_dot, after_dots, carries, kept, call.mask, call.reset),
         call.reverse,
     )
-    ys_dot = select(call.mask, _add(y_dots, ys_dot), jnp.zeros_like(ys))
+    ys_dot = select(call.mask, add(y_dots, ys_dot), jnp.zeros_like(ys))
     return (last, ys), (_filled(last_dot, last), ys_dot)
 
 
-def _keeping(step, weights, call):
-    """The loop, with the carry that enters each step and what `mix` made of it."""
+def _by_transposed(mix, weights, flipped):
+    """`mix(weights, carry)` of the carry, whose products have `flipped` on their right."""
+    pairs = [*zip(*map(jax.tree.leaves, (weights, flipped)), strict=True)]
+
+    def product(equation, left, right):
+        (across_left, across_right), batch = equation.params["dimension_numbers"]
+        turned = [other for weight, other in pairs if weight is right]
+        if turned and right.ndim == 2 and across_right == (0,):
+            (right, *_), across_right = turned, (1,)
+        numbers = (across_left, across_right), batch
+        parameters = equation.params | {"dimension_numbers": numbers}
+        return jax.lax.dot_general_p.bind(left, right, **parameters)
+
+    def mixed(carry):
+        closed, shape = jax.make_jaxpr(mix, return_shape=True)(weights, carry)
+        if any(e.primitive.name.startswith("custom_") for e in closed.jaxpr.eqns):
+            return mix(weights, carry)  # has derivatives of its own
+        arguments = jax.tree.leaves((weights, carry))
+        results = evaluate(closed.jaxpr, closed.consts, arguments, product)
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+    return mixed
+
+
+def _keeping(step, weights, call, taken):
+    """The loop, with the carry that enters each step and what else `gate` takes in."""
 
     def keep(carry, inputs):
         u, valid, begin = inputs
@@ -107,23 +140,19 @@ def _keeping(step, weights, call):
         r = step.mix(weights, carry)
         after, y = step.gate(weights, carry, u, r)
         y = select(valid, y, jnp.zeros_like(y))
-        return select(valid, after, carry), (y, carry, r)
+        return select(valid, after, carry), (y, carry, taken.of(u, r))
 
     per_step = call.inputs, call.mask, call.reset
-    last, (ys, carries, rs) = over_steps(keep, call.carry, per_step, call.reverse)
-    return last, ys, carries, rs
+    last, (ys, carries, kept) = over_steps(keep, call.carry, per_step, call.reverse)
+    return last, ys, carries, kept
 
 
-def _by_parameters_of_gate(step, weights, weights_dot, carries, us, rs):
+def _by_parameters_of_gate(gate, weights, weights_dot):
     """The tangents of all carries and ys by the parameters that `gate` itself reads.
 
     None for a leaf that depends on none of them: an LSTM's gate reads no parameter, and
     its loop back has nothing to leave behind for any.
     """
-
-    def gate(weights):
-        return step.gate(weights, carries, us, rs)
-
     depend = depends(gate, weights)
     if not any(jax.tree.leaves(depend)):
         return jax.tree.map(lambda _: None, depend)
@@ -169,12 +198,3 @@ def _filled(tree, like):
         return dot if dot is not None or leaf is None else zero_from_primal(leaf)
 
     return jax.tree.map(fill, tree, like, is_leaf=lambda dot: dot is None)
-
-
-def _add(a, b):
-    """None is zero."""
-
-    def add(x, y):
-        return x if y is None else y if x is None else x + y
-
-    return jax.tree.map(add, a, b, is_leaf=lambda x: x is None)

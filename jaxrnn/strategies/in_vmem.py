@@ -16,12 +16,13 @@ import numpy as np
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.extend.core import Literal
+
+from jaxrnn.strategies.program import PLAIN_CALLS, evaluate
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 # What a jaxpr calls other jaxprs by; a kernel takes in their equations themselves.
-CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
+CALLS = PLAIN_CALLS | {"custom_jvp_call", "custom_vjp_call"}
 
 
 def over_steps(
@@ -145,7 +146,8 @@ class Traced(NamedTuple):
         constants, read = _cut(resident, [len(self.jaxpr.constvars), sum(self.reads)])
         given = iter(read)
         shared = [next(given) if yes else None for yes in self.reads]
-        results = _evaluate(self.jaxpr, constants, [*shared, *carry, *inputs])
+        arguments = [*shared, *carry, *inputs]
+        results = evaluate(self.jaxpr, constants, arguments, _widely, CALLS)
         after, outputs = _cut(results, [len(carry), len(self.where)])
         return [*after], [outputs[self.where.index(n)] for n in range(len(self.left))]
 
@@ -153,34 +155,13 @@ class Traced(NamedTuple):
         return jax.tree.unflatten(self.structure, [left[n] for n in self.where])
 
 
-def _evaluate(
-    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]
-) -> list[Array]:
-    """As `jax.core.eval_jaxpr`, but products of narrow numbers are summed in float32 and
-    then rounded: a TPU's matrix unit has no narrower sum, and XLA's product does the same.
-    """
-    variables = [*jaxpr.constvars, *jaxpr.invars]
-    values = dict(zip(variables, [*constants, *arguments], strict=True))
-
-    def read(v: Any) -> Any:
-        return v.val if isinstance(v, Literal) else values[v]
-
-    for equation in jaxpr.eqns:
-        primitive, parameters = equation.primitive, equation.params
-        inputs = [*map(read, equation.invars)]
-        if primitive is jax.lax.dot_general_p:
-            dtype = equation.outvars[0].aval.dtype
-            sums = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-            wide = primitive.bind(*inputs, **parameters | {"preferred_element_type": sums})
-            results = [wide.astype(dtype)]
-        elif primitive.name in CALLS:
-            inner = parameters["jaxpr" if "jaxpr" in parameters else "call_jaxpr"]
-            results = _evaluate(inner.jaxpr, inner.consts, inputs)
-        else:
-            results = primitive.bind(*inputs, **parameters)
-            results = results if primitive.multiple_results else [results]
-        values.update(zip(equation.outvars, results, strict=True))
-    return [*map(read, jaxpr.outvars)]
+def _widely(equation: Any, left: Array, right: Array) -> Array:
+    """A product of narrow numbers is summed in float32 and then rounded: a TPU's matrix
+    unit has no narrower sum, and XLA's product does the same."""
+    dtype = equation.outvars[0].aval.dtype
+    sums = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+    parameters = equation.params | {"preferred_element_type": sums}
+    return jax.lax.dot_general_p.bind(left, right, **parameters).astype(dtype)
 
 
 def _matrix(a: Any) -> Array:
