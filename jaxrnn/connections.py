@@ -14,7 +14,7 @@ from jaxrnn.cells.activations import sigmoid
 from jaxrnn.cells.initial import lecun_normal
 from jaxrnn.cells.layernorm import normalise
 from jaxrnn.constants import by, check_number, check_size
-from jaxrnn.strategies.step import for_all_steps
+from jaxrnn.strategies.products import for_all_steps, turned
 
 
 class Connection(Composition):
@@ -49,9 +49,9 @@ class Connection(Composition):
     def over_time(
         self, run: Run, params: tuple, carry: tuple, xs: Array
     ) -> tuple[tuple, Array]:
-        everywhere = for_all_steps(params)
-        inner, ys = run(self.cell, params[0], carry[0], self.enter(everywhere, xs))
-        return (inner,), self.join(everywhere, xs, ys)
+        entered = for_all_steps(self.enter)(params, xs)
+        inner, ys = run(self.cell, params[0], carry[0], entered)
+        return (inner,), for_all_steps(self.join)(params, xs, ys)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class FeedForward(Connection):
     def _multiply(self, x: Array, w: Array) -> Array:
         if self.products is None:
             return x @ w
-        narrow = x.astype(self.products) @ for_all_steps(w.astype(self.products))
+        narrow = x.astype(self.products) @ turned(w.astype(self.products))
         return narrow.astype(x.dtype)
 
 

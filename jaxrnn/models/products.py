@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import jax
 from jax import Array
+from jax.lax import DotDimensionNumbers
 
-from jaxrnn.strategies.step import for_all_steps
+from jaxrnn.strategies.products import in_one_axis, turned
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -30,8 +30,11 @@ class Products:
                 f"{self.dtype!r}"
             )
 
-    def __call__(self, xs: Array, w: Array, *arguments: Any, **named: Any) -> Array:
+    def __call__(
+        self, xs: Array, w: Array, dimension_numbers: DotDimensionNumbers, **named: Any
+    ) -> Array:
+        named |= {"dimension_numbers": dimension_numbers}
         if self.dtype == "float32":
-            return jax.lax.dot_general(xs, w, *arguments, **named)
-        narrow = xs.astype(self.dtype), for_all_steps(w.astype(self.dtype))
-        return jax.lax.dot_general(*narrow, *arguments, **named).astype(xs.dtype)
+            return in_one_axis(xs, w, **named)
+        narrow = xs.astype(self.dtype), turned(w.astype(self.dtype))
+        return in_one_axis(*narrow, **named).astype(xs.dtype)

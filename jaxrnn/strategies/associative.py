@@ -21,8 +21,9 @@ from jax import Array
 from jaxrnn.arrays import cast_like
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.core import core_call
+from jaxrnn.strategies.products import for_all_steps
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import for_all_steps, project
+from jaxrnn.strategies.step import project
 from jaxrnn.strategies.strategy import Strategy
 
 
@@ -52,7 +53,8 @@ class Associative(Strategy):
             b = select(call.reset, a * cell.unpack(call.start)[None] + b, b)
         h = compose(a, b, cell.unpack(call.carry), call.reset, call.reverse)
         carries = cell.pack(h, like=call.carry)
-        ys = cell.read(for_all_steps(call.params), cast_like(carries, call.start), rest)
+        carries_read = cast_like(carries, call.start)
+        ys = for_all_steps(cell.read)(call.params, carries_read, rest)
         last = jax.tree.map(lambda h: h[0 if call.reverse else -1], carries)
         return outer(last, select(call.mask, ys, jnp.zeros_like(ys)))
 

@@ -24,10 +24,10 @@ from jax.extend.core import Literal
 from jaxrnn.arrays import widen
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.preactivation import add, preactivation
-from jaxrnn.strategies.program import evaluate
+from jaxrnn.strategies.products import by_transposed, for_all_steps, with_products
 from jaxrnn.strategies.scan import loop
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step, for_all_steps, project
+from jaxrnn.strategies.step import Step, project
 from jaxrnn.strategies.strategy import Strategy
 from jaxrnn.strategies.turns import over_steps
 
@@ -66,7 +66,7 @@ def _recur_jvp(step, primals, tangents):
 
     # What the parameters move at all steps at once.
     def mixed(weights):
-        return step.mix(for_all_steps(weights), carries)
+        return for_all_steps(step.mix)(weights, carries)
 
     rs_dot = _jvp(mixed, (weights,), (weights_dot,))
     kept_dot = taken.dot(call_dot.inputs, rs_dot)
@@ -87,9 +87,8 @@ def _recur_jvp(step, primals, tangents):
         weights = _transpose(flipped)
         if begin is not None:
             carry_dot = select(begin, call_dot.start, carry_dot)
-        through_dot = _jvp(
-            _by_transposed(step.mix, weights, flipped), (carry,), (carry_dot,)
-        )
+        mix = with_products(step.mix, by_transposed(weights, flipped))
+        through_dot = _jvp(partial(mix, weights), (carry,), (carry_dot,))
         after_dot, y_dot = _jvp(
             partial(taken.gate, step, weights),
             (carry, now),
@@ -105,30 +104,6 @@ def _recur_jvp(step, primals, tangents):
     )
     ys_dot = select(call.mask, add(y_dots, ys_dot), jnp.zeros_like(ys))
     return (last, ys), (_filled(last_dot, last), ys_dot)
-
-
-def _by_transposed(mix, weights, flipped):
-    """`mix(weights, carry)` of the carry, whose products have `flipped` on their right."""
-    pairs = [*zip(*map(jax.tree.leaves, (weights, flipped)), strict=True)]
-
-    def product(equation, left, right):
-        (across_left, across_right), batch = equation.params["dimension_numbers"]
-        turned = [other for weight, other in pairs if weight is right]
-        if turned and right.ndim == 2 and across_right == (0,):
-            (right, *_), across_right = turned, (1,)
-        numbers = (across_left, across_right), batch
-        parameters = equation.params | {"dimension_numbers": numbers}
-        return jax.lax.dot_general_p.bind(left, right, **parameters)
-
-    def mixed(carry):
-        closed, shape = jax.make_jaxpr(mix, return_shape=True)(weights, carry)
-        if any(e.primitive.name.startswith("custom_") for e in closed.jaxpr.eqns):
-            return mix(weights, carry)  # has derivatives of its own
-        arguments = jax.tree.leaves((weights, carry))
-        results = evaluate(closed.jaxpr, closed.consts, arguments, product)
-        return jax.tree.unflatten(jax.tree.structure(shape), results)
-
-    return mixed
 
 
 def _keeping(step, weights, call, taken):

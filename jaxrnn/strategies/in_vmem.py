@@ -17,7 +17,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from jaxrnn.strategies.program import PLAIN_CALLS, evaluate
+from jaxrnn.strategies.products import PLAIN_CALLS, evaluate
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -155,13 +155,13 @@ class Traced(NamedTuple):
         return jax.tree.unflatten(self.structure, [left[n] for n in self.where])
 
 
-def _widely(equation: Any, left: Array, right: Array) -> Array:
+def _widely(left: Array, right: Array, **parameters: Any) -> Array:
     """A product of narrow numbers is summed in float32 and then rounded: a TPU's matrix
     unit has no narrower sum, and XLA's product does the same."""
-    dtype = equation.outvars[0].aval.dtype
+    dtype = np.dtype(parameters["preferred_element_type"] or left.dtype)
     sums = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-    parameters = equation.params | {"preferred_element_type": sums}
-    return jax.lax.dot_general_p.bind(left, right, **parameters).astype(dtype)
+    parameters |= {"preferred_element_type": sums}
+    return jax.lax.dot_general(left, right, **parameters).astype(dtype)
 
 
 def _matrix(a: Any) -> Array:

@@ -20,8 +20,9 @@ from jaxrnn.arrays import widen
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.devices import Part
 from jaxrnn.strategies.fused import depends
+from jaxrnn.strategies.products import for_all_steps
 from jaxrnn.strategies.select import select
-from jaxrnn.strategies.step import Step, for_all_steps, project
+from jaxrnn.strategies.step import Step, project
 from jaxrnn.strategies.strategy import Strategy
 
 MIB = 2**20
@@ -229,7 +230,7 @@ def _backward(how, step, reverse, residuals, cotangents):
     carry_bar, start_bar = bars
 
     def mixed(weights):
-        return step.mix(for_all_steps(weights), carries)
+        return for_all_steps(step.mix)(weights, carries)
 
     (weights_bar,) = jax.vjp(mixed, weights)[1](rs_bar)
     if any(jax.tree.leaves(by_gate)):

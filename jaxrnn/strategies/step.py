@@ -16,27 +16,12 @@ from jax.typing import DTypeLike
 from jaxrnn.arrays import cast_like, widen
 from jaxrnn.cell import Cell
 from jaxrnn.strategies.call import Call
+from jaxrnn.strategies.products import for_all_steps
 
 
 def project(call: Call) -> Any:
     """The us `[T, ...]`: the cell's `project` of all steps at once."""
-    return call.cell.project(for_all_steps(call.params), call.inputs)
-
-
-def for_all_steps(params: Any) -> Any:
-    """`params` for products over all of time, whose gradients sum over time and batch.
-
-    JAX transposes that gradient into the shape of the weights, and XLA:CPU, in JAX 0.12,
-    draws the transposition into a product of two summed axes, which it then adds up in
-    bfloat16. Weights that come by way of a transposed copy leave it nothing to draw in.
-    """
-
-    def turned(w: Array) -> Array:
-        if w.ndim < 2 or widen(w).dtype == w.dtype:
-            return w
-        return jax.lax.optimization_barrier(w.mT).mT
-
-    return jax.tree.map(turned, params)
+    return for_all_steps(call.cell.project)(call.params, call.inputs)
 
 
 class Weights(NamedTuple):
