@@ -42,3 +42,13 @@ def zeros(params: Any, batch_shape: tuple[int, ...], size: int) -> Array:
     may not.
     """
     return jnp.zeros((*batch_shape, size), jax.tree.leaves(params)[0].dtype)
+
+
+def by_itself(tree: Any) -> Any:
+    """`tree`, computed before what uses it, where the host that traces is a CPU.
+
+    XLA:CPU else draws all arithmetic of a gate into one loop over its result, and what it
+    slices out of wider blocks there is not vectorised, transcendentals least of all.
+    """
+    cpu = jax.default_backend() == "cpu"
+    return jax.lax.optimization_barrier(tree) if cpu else tree

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.arrays import across, zeros
+from jaxrnn.arrays import across, by_itself, zeros
 from jaxrnn.cell import Cell, exportable
 from jaxrnn.cells.activations import sigmoid
 from jaxrnn.cells.gated import GatedCell
@@ -77,7 +77,8 @@ class GRU(GatedCell[GRUParams, GRUCarry]):
         self, params: GRUParams, carry: GRUCarry, u: Array, r: Array
     ) -> tuple[GRUCarry, Array]:
         gates = 2 * self.hidden_size
-        reset, z = self.activate(u[..., :gates] + r[..., :gates], "gate", "gate")
+        z = u[..., :gates] + r[..., :gates]
+        reset, z = by_itself(self.activate(z, "gate", "gate"))
         (n,) = self.activate(u[..., gates:] + reset * r[..., gates:], "candidate")
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h), h

@@ -28,7 +28,7 @@ def with_products(function: Callable[..., Any], product: Product) -> Callable[..
 
     def act(*arguments: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        if any(e.primitive.name.startswith("custom_") for e in closed.jaxpr.eqns):
+        if _has_own_derivative(closed.jaxpr):
             return function(*arguments)
         leaves = jax.tree.leaves(arguments)
         results = evaluate(closed.jaxpr, closed.consts, leaves, product)
@@ -58,13 +58,28 @@ def evaluate(
         if primitive is jax.lax.dot_general_p:
             results = [product(*inputs, **parameters)]
         elif primitive.name in calls:
-            inner = parameters["jaxpr" if "jaxpr" in parameters else "call_jaxpr"]
+            inner = _called(equation)
             results = evaluate(inner.jaxpr, inner.consts, inputs, product, calls)
         else:
             results = primitive.bind(*inputs, **parameters)
             results = results if primitive.multiple_results else [results]
         values.update(zip(equation.outvars, results, strict=True))
     return [*map(read, jaxpr.outvars)]
+
+
+def _called(equation: Any) -> Any:
+    """The closed jaxpr of a call."""
+    parameters = equation.params
+    return parameters["jaxpr" if "jaxpr" in parameters else "call_jaxpr"]
+
+
+def _has_own_derivative(jaxpr: Any) -> bool:
+    return any(
+        equation.primitive.name.startswith("custom_")
+        or equation.primitive.name in PLAIN_CALLS
+        and _has_own_derivative(_called(equation).jaxpr)
+        for equation in jaxpr.eqns
+    )
 
 
 def for_all_steps(function: Callable[..., Any]) -> Callable[..., Any]:
