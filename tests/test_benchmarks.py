@@ -1,5 +1,6 @@
 """The benchmarks of a CPU, run small."""
 
+import math
 import re
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 import experiments.speed.compile
-from experiments.speed import memory
+from experiments.speed import memory, step_peers
+from experiments.speed.rivals import installed
 
 
 def test_recomputing_takes_a_part_of_the_memory(call):
@@ -27,3 +29,14 @@ def test_what_is_compiled_is_as_deep_as_asked(library, call):
     outputs, params = experiments.speed.compile.deep(library, options)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3 * (16 * 32 + 32)
     assert outputs(params, jnp.ones((5, 2, 8))).shape == (5, 2, 8)
+
+
+@pytest.mark.parametrize("program", step_peers.PROGRAMS)
+def test_every_program_learns_the_same_words(program):
+    if not installed(program):
+        pytest.skip(f"{program} not installed")
+    step = step_peers.PROGRAMS[program](step_peers.config_of(8))
+    with jax.numpy_dtype_promotion("standard"):
+        first, second = float(step()), float(step())
+    assert first == pytest.approx(math.log(step_peers.WORDS), abs=0.05)
+    assert first != second == pytest.approx(first, abs=0.5)

@@ -7,7 +7,6 @@ reads. `experiments.speed.layers` runs one such process for each library.
 """
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from jaxrnn import convert
 from jaxrnn.arrays import zeros
 from jaxrnn.cell import Cell
 
-from .probes import emit
+from .rivals import answer
 
 
 class Peer(NamedTuple):
@@ -223,14 +222,7 @@ def main() -> None:
         work = in_torch(cell, params, xs, weight)
     else:
         work = in_jax(PEERS[name](cell, params), xs, weight)
-    began = time.perf_counter()
-    work.gradient()
-    first = time.perf_counter() - began
-    emit(first=first, error=error(work.ys(), cell, params, xs))
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        work.gradient()
-        emit(seconds=time.perf_counter() - began)
+    answer(work.gradient, lambda: {"error": error(work.ys(), cell, params, xs)})
 
 
 if __name__ == "__main__":

@@ -12,17 +12,14 @@ weights and the inputs, in float32. Sizes are T x B x H, with as many features a
 name. Exit code 1: a library's outputs differ from ours.
 """
 
-import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
@@ -30,9 +27,9 @@ from jaxrnn.training.run import command, terminal
 
 from . import probes
 from .layer_peers import PEERS
+from .rivals import PACKAGES, Process, in_turn, installed, spread
 
 OURS, FLOOR, TORCH = "jaxrnn", "products alone", "torch.nn"
-PACKAGES = {"haiku": "dm-haiku", "equinox": "equinox", "keras": "keras", TORCH: "torch"}
 NAMES = (*PEERS, TORCH)
 SIZES = (
     "35x20x650",
@@ -68,58 +65,13 @@ class Options:
             raise ValueError(f"rounds must be 1 or more, got {self.rounds}")
 
 
-class Process:
-    """A library's gradient, computed and timed once for each `time()`."""
-
-    def __init__(self, peer: str, cell: str, size: str) -> None:
-        module = f"{probes.PACKAGE}.layer_peers"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, peer, cell, *size.split("x")],
-            env=os.environ | {"KERAS_BACKEND": "jax"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.about = self._read()
-
-    def time(self) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._read()["seconds"]
-
-    def end(self) -> None:
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise OSError(f"{self._process.args} ended with {self._process.wait()}")
-
-
-def installed(peer: str) -> bool:
-    try:
-        version(PACKAGES.get(peer, "jax"))
-    except PackageNotFoundError:
-        return False
-    return True
-
-
 def rows_of(cell: str, size: str, peers: Sequence[str], rounds: int) -> list[dict]:
     """A row for each library: its milliseconds, and how many times ours they are."""
-    processes = {name: Process(name, cell, size) for name in (OURS, *peers)}
-    seconds: dict[str, list[float]] = {name: [] for name in processes}
-    try:
-        for process in processes.values():
-            process.time()  # not counted
-        for _ in range(rounds):
-            for name, process in processes.items():
-                seconds[name].append(process.time())
-    finally:
-        for process in processes.values():
-            process.end()
+    processes = {
+        name: Process("layer_peers", name, cell, *size.split("x"))
+        for name in (OURS, *peers)
+    }
+    seconds = in_turn(processes, rounds)
     return [
         {
             "cell": cell,
@@ -131,21 +83,6 @@ def rows_of(cell: str, size: str, peers: Sequence[str], rounds: int) -> list[dic
         }
         for name, process in processes.items()
     ]
-
-
-def spread(theirs: list[float], ours: list[float]) -> dict[str, float]:
-    """The median and quartiles in ms, and the median of the ratios round by round."""
-    if len(theirs) > 1:
-        low, middle, high = statistics.quantiles(theirs, n=4, method="inclusive")
-    else:
-        low = middle = high = theirs[0]
-    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-    return {
-        "ms": 1e3 * middle,
-        "quartile, ms": 1e3 * low,
-        "upper quartile, ms": 1e3 * high,
-        "times ours": statistics.median(ratios),
-    }
 
 
 def summary(rows: list[dict]) -> list[str]:
