@@ -74,13 +74,15 @@ def preactivation(step: Step, weights: Any, carry: Any, us: Any) -> Preactivatio
         return weights, carry, u, step.mix(weights, carry)
 
     shapes = jax.eval_shape(first, weights, carry, us)
-    u, r = map(jax.tree.leaves, shapes[2:])
-    if [(a.shape, a.dtype) for a in u] != [(b.shape, b.dtype) for b in r]:
+    of_u, of_r = (
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), t) for t in shapes[2:]
+    )
+    if of_u != of_r:
         return Apart()
-    jaxpr = jax.make_jaxpr(step.gate)(*shapes).jaxpr
-    apart = [_users(jaxpr, v) for v in jaxpr.invars[-2 * len(u) :]]
-    sums = zip(apart[: len(u)], apart[len(u) :], strict=True)
-    return Summed() if all(_one_addition(a, b) for a, b in sums) else Apart()
+    jaxpr, count = jax.make_jaxpr(step.gate)(*shapes).jaxpr, len(jax.tree.leaves(shapes[2]))
+    users = [_users(jaxpr, v) for v in jaxpr.invars[-2 * count :]]
+    pairs = zip(users[:count], users[count:], strict=True)
+    return Summed() if all(_one_addition(u, r) for u, r in pairs) else Apart()
 
 
 def _users(jaxpr: Any, variable: Any) -> list[Any]:

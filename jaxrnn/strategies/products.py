@@ -23,12 +23,13 @@ PLAIN_CALLS = frozenset({"jit", "pjit", "closed_call"})
 def with_products(function: Callable[..., Any], product: Product) -> Callable[..., Any]:
     """`function` with `product(left, right, **parameters)` in place of `dot_general`.
 
-    Where it uses functions with a derivative of their own, it stays as it is.
+    Where it uses functions with a derivative of their own or a `shard_map`, it stays as it
+    is.
     """
 
     def act(*arguments: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        if _has_own_derivative(closed.jaxpr):
+        if _is_more_than_equations(closed.jaxpr):
             return function(*arguments)
         leaves = jax.tree.leaves(arguments)
         results = evaluate(closed.jaxpr, closed.consts, leaves, product)
@@ -73,13 +74,15 @@ def _called(equation: Any) -> Any:
     return parameters["jaxpr" if "jaxpr" in parameters else "call_jaxpr"]
 
 
-def _has_own_derivative(jaxpr: Any) -> bool:
-    return any(
-        equation.primitive.name.startswith("custom_")
-        or equation.primitive.name in PLAIN_CALLS
-        and _has_own_derivative(_called(equation).jaxpr)
-        for equation in jaxpr.eqns
-    )
+def _is_more_than_equations(jaxpr: Any) -> bool:
+    """Whether some of it has a derivative of its own, or runs on each device by itself."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name.startswith("custom_") or name == "shard_map":
+            return True
+        if name in PLAIN_CALLS and _is_more_than_equations(_called(equation).jaxpr):
+            return True
+    return False
 
 
 def for_all_steps(function: Callable[..., Any]) -> Callable[..., Any]:
