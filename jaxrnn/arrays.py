@@ -48,7 +48,8 @@ def by_itself(tree: Any) -> Any:
     """`tree`, computed before what uses it, where the host that traces is a CPU.
 
     XLA:CPU else draws all arithmetic of a gate into one loop over its result, and what it
-    slices out of wider blocks there is not vectorised, transcendentals least of all.
+    slices out of wider blocks there is not vectorised, transcendentals least of all. (In
+    JAX 0.10 XLA forgets the barrier before it does so.)
     """
     cpu = jax.default_backend() == "cpu"
     return jax.lax.optimization_barrier(tree) if cpu else tree

@@ -18,7 +18,7 @@ import tyro
 from jaxrnn.training.run import command, terminal
 
 from . import probes
-from .rivals import Process, in_turn, installed, spread
+from .rivals import PACKAGES, Process, installed, processes_in_turn, spread
 from .step_peers import PROGRAMS
 
 
@@ -41,9 +41,10 @@ class Options:
 
 def rows_of(size: int, rounds: int) -> list[dict]:
     """A row for each program: its milliseconds, and how many times ours they are."""
-    names = [name for name in PROGRAMS if name.startswith("jaxrnn") or installed(name)]
-    processes = {name: Process("step_peers", name, str(size)) for name in names}
-    seconds = in_turn(processes, rounds)
+    processes = {
+        name: Process("step_peers", name, str(size)) for name in PROGRAMS if installed(name)
+    }
+    seconds = processes_in_turn(processes, rounds)
     ours = seconds["jaxrnn.float32"]
     return [
         {
@@ -61,7 +62,12 @@ def main() -> None:
         options = tyro.cli(Options, description=__doc__)
     about = {
         "hardware": probes.processor(),
-        "jax": version("jax"),
+        "versions": {
+            package: version(package)
+            for package in sorted(
+                {PACKAGES.get(name, "jax") for name in PROGRAMS if installed(name)}
+            )
+        },
         "rounds": options.rounds,
         "commit": probes.commit(),
     }

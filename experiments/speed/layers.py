@@ -27,7 +27,7 @@ from jaxrnn.training.run import command, terminal
 
 from . import probes
 from .layer_peers import PEERS
-from .rivals import PACKAGES, Process, in_turn, installed, spread
+from .rivals import PACKAGES, Process, installed, processes_in_turn, spread
 
 OURS, FLOOR, TORCH = "jaxrnn", "products alone", "torch.nn"
 NAMES = (*PEERS, TORCH)
@@ -71,7 +71,7 @@ def rows_of(cell: str, size: str, peers: Sequence[str], rounds: int) -> list[dic
         name: Process("layer_peers", name, cell, *size.split("x"))
         for name in (OURS, *peers)
     }
-    seconds = in_turn(processes, rounds)
+    seconds = processes_in_turn(processes, rounds)
     return [
         {
             "cell": cell,

@@ -12,6 +12,7 @@ from typing import Any
 
 from .probes import PACKAGE, emit
 
+# What has a package of its own.
 PACKAGES = {
     "haiku": "dm-haiku",
     "equinox": "equinox",
@@ -29,17 +30,35 @@ def installed(peer: str) -> bool:
     return True
 
 
-def compare(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of each program over `rounds` rounds of all of them; each
-    program must wait for its own result. One round before is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+def timed(program: Callable[[], object]) -> Callable[[], float]:
+    """Runs it, for the seconds that it takes; it must wait for its own result."""
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        program()
+        return time.perf_counter() - began
+
+    return seconds
+
+
+def in_turn(
+    clocks: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """The seconds of each over `rounds` rounds of all of them. One round before is not
+    counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in clocks}
     for counted in [False] + [True] * rounds:
-        for name, program in programs.items():
-            began = time.perf_counter()
-            program()
+        for name, clock in clocks.items():
+            taken = clock()
             if counted:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+                seconds[name].append(taken)
+    return seconds
+
+
+def compare(programs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median seconds of each program."""
+    clocks = {name: timed(program) for name, program in programs.items()}
+    return {name: statistics.median(s) for name, s in in_turn(clocks, rounds).items()}
 
 
 def show(medians: dict[str, float], unit: str, figure: Callable[[float], float]) -> None:
@@ -83,31 +102,21 @@ class Process:
 def answer(program: Callable[[], object], about: Callable[[], dict] = dict) -> None:
     """Tells how long the program took the first time, with what is to be told `about` it,
     and then its seconds for each line of standard input."""
-
-    def seconds() -> float:
-        began = time.perf_counter()
-        program()
-        return time.perf_counter() - began
-
-    emit(first=seconds(), **about())
+    clock = timed(program)
+    emit(first=clock(), **about())
     for _ in sys.stdin:
-        emit(seconds=seconds())
+        emit(seconds=clock())
 
 
-def in_turn(processes: Mapping[str, Process], rounds: int) -> dict[str, list[float]]:
-    """The seconds of each process over `rounds` rounds of all of them, and then their
-    end. One round before is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in processes}
+def processes_in_turn(
+    processes: Mapping[str, Process], rounds: int
+) -> dict[str, list[float]]:
+    """`in_turn`, and then their end."""
     try:
-        for counted in [False] + [True] * rounds:
-            for name, process in processes.items():
-                taken = process.time()
-                if counted:
-                    seconds[name].append(taken)
+        return in_turn({name: p.time for name, p in processes.items()}, rounds)
     finally:
         for process in processes.values():
             process.end()
-    return seconds
 
 
 def spread(theirs: list[float], ours: list[float]) -> dict[str, float]:

@@ -39,12 +39,12 @@ def ours(config: Config) -> Callable[[], object]:
     tokens = {"train": tokens_of(config)}
     problem = NextToken(config, Text(Tokenizer("word", tuple(words)), tokens, ""))
     trainer = config.make_trainer(problem)
-    states = [trainer.init(0)]
+    state, at = trainer.init(0), 0
 
     def step() -> object:
-        state = states.pop()
-        state, metrics = trainer.step(state, trainer.batch(int(state.step) % STEPS))
-        states.append(state)
+        nonlocal state, at
+        state, metrics = trainer.step(state, trainer.batch(at % STEPS))
+        at += 1
         return jax.block_until_ready(metrics["loss"])
 
     return step
@@ -59,18 +59,18 @@ def pytorch(config: Config) -> Callable[[], object]:
     output = torch.nn.Linear(size, WORDS)
     parts = torch.nn.ModuleList([embedding, lstm, output])
     optimiser = torch.optim.SGD(parts.parameters(), lr=config.learning_rate)
-    lanes = torch.tensor(tokens_of(config)[:-1], dtype=torch.long)
-    batches = lanes.reshape(STEPS, config.sequence_length, config.batch_size)
-    carries = [tuple(torch.zeros(2, layers, config.batch_size, size))]
-    at = [0]
+    tokens = torch.tensor(tokens_of(config), dtype=torch.long)
+    shape = STEPS, config.sequence_length, config.batch_size
+    inputs, targets = tokens[:-1].reshape(shape), tokens[1:].reshape(STEPS, -1)
+    carry, at = tuple(torch.zeros(2, layers, config.batch_size, size)), 0
 
     def step() -> float:
-        inputs = batches[at[0] % STEPS]
-        at[0] += 1
-        ys, carry = lstm(embedding(inputs), carries.pop())
-        carries.append(tuple(part.detach() for part in carry))
+        nonlocal carry, at
+        ys, carry = lstm(embedding(inputs[at % STEPS]), carry)
+        carry = tuple(part.detach() for part in carry)
         logits = output(ys).reshape(-1, WORDS)
-        loss = torch.nn.functional.cross_entropy(logits, inputs.reshape(-1))
+        loss = torch.nn.functional.cross_entropy(logits, targets[at % STEPS])
+        at += 1
         optimiser.zero_grad()
         (loss * config.loss_factor).backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), config.clip)

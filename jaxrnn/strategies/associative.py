@@ -53,8 +53,8 @@ class Associative(Strategy):
             b = select(call.reset, a * cell.unpack(call.start)[None] + b, b)
         h = compose(a, b, cell.unpack(call.carry), call.reset, call.reverse)
         carries = cell.pack(h, like=call.carry)
-        carries_read = cast_like(carries, call.start)
-        ys = for_all_steps(cell.read)(call.params, carries_read, rest)
+        narrow = cast_like(carries, call.start)
+        ys = for_all_steps(cell.read)(call.params, narrow, rest)
         last = jax.tree.map(lambda h: h[0 if call.reverse else -1], carries)
         return outer(last, select(call.mask, ys, jnp.zeros_like(ys)))
 

@@ -24,7 +24,8 @@ from jax.extend.core import Literal
 from jaxrnn.arrays import widen
 from jaxrnn.strategies.call import Call
 from jaxrnn.strategies.preactivation import add, preactivation
-from jaxrnn.strategies.products import by_transposed, for_all_steps, with_products
+from jaxrnn.strategies.products import by_transposed, for_all_steps
+from jaxrnn.strategies.program import with_products
 from jaxrnn.strategies.scan import loop
 from jaxrnn.strategies.select import select
 from jaxrnn.strategies.step import Step, project

@@ -17,7 +17,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from jaxrnn.strategies.products import PLAIN_CALLS, evaluate
+from jaxrnn.strategies.program import PLAIN_CALLS, evaluate
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 

@@ -74,29 +74,41 @@ def preactivation(step: Step, weights: Any, carry: Any, us: Any) -> Preactivatio
         return weights, carry, u, step.mix(weights, carry)
 
     shapes = jax.eval_shape(first, weights, carry, us)
-    of_u, of_r = (
-        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), t) for t in shapes[2:]
-    )
-    if of_u != of_r:
+    *_, u, r = shapes
+    if jax.tree.map(_kind, u) != jax.tree.map(_kind, r):
         return Apart()
-    jaxpr, count = jax.make_jaxpr(step.gate)(*shapes).jaxpr, len(jax.tree.leaves(shapes[2]))
+    jaxpr, count = jax.make_jaxpr(step.gate)(*shapes).jaxpr, len(jax.tree.leaves(u))
     users = [_users(jaxpr, v) for v in jaxpr.invars[-2 * count :]]
     pairs = zip(users[:count], users[count:], strict=True)
-    return Summed() if all(_one_addition(u, r) for u, r in pairs) else Apart()
+    return Summed() if all(_are_one_addition(*pair) for pair in pairs) else Apart()
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
+    return leaf.shape, leaf.dtype
 
 
 def _users(jaxpr: Any, variable: Any) -> list[Any]:
-    """The equations that read it, or what alone it is cast to; None for the result."""
+    """The equations that read it, or what alone it is widened to; None for the result."""
     users: list[Any] = [e for e in jaxpr.eqns if any(v is variable for v in e.invars)]
     users += [None for v in jaxpr.outvars if v is variable]
-    if len(users) == 1 and users[0] and users[0].primitive.name == "convert_element_type":
+    if len(users) == 1 and users[0] and _widens(users[0]):
         return _users(jaxpr, users[0].outvars[0])
     return users
 
 
-def _one_addition(of_u: list[Any], of_r: list[Any]) -> bool:
-    (only,) = of_u if len(of_u) == 1 else (None,)
-    return only is not None and of_r == [only] and only.primitive.name == "add"
+def _widens(equation: Any) -> bool:
+    """Whether it is a cast that rounds nothing."""
+    if equation.primitive.name != "convert_element_type":
+        return False
+    (given,), (made,) = equation.invars, equation.outvars
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(given.aval.dtype, made.aval.dtype) == made.aval.dtype
+
+
+def _are_one_addition(of_u: list[Any], of_r: list[Any]) -> bool:
+    if len(of_u) != 1 or of_u != of_r or of_u[0] is None:
+        return False
+    return of_u[0].primitive.name == "add"
 
 
 def add(a: Any, b: Any) -> Any:
