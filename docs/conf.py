@@ -1,6 +1,7 @@
 """How the site is built: `make docs`."""
 
 import inspect
+import os
 import re
 import sys
 from importlib import import_module
@@ -41,17 +42,33 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!jaxrnn\.).*")]
 
 # What the site has as a page of another name, from wherever it is linked.
+DOCS = Path(__file__).parent
 ELSEWHERE = {
+    "CONTRIBUTING.md": "/contributing.md",
     "experiments/README.md": "/results.md",
     "experiments/speed/README.md": "/speed.md",
-    "CONTRIBUTING.md": "/contributing.md",
+} | {
+    f"experiments/{page.stem}/README.md": f"/results/{page.name}"
+    for page in DOCS.glob("results/*.md")
 }
 
 
-def link_within(app, docname, source):
-    """Links that lead out of docs/ to a page which the site has too."""
-    for elsewhere, here in ELSEWHERE.items():
-        source[0] = re.sub(rf"\]\((\.\./)+{elsewhere}", f"]({here}", source[0])
+def link_within(folder, text):
+    """Links of a page in `folder` to files which the site has as pages."""
+
+    def link(found):
+        file = os.path.relpath(folder / found[1], DOCS.parent)
+        return f"]({ELSEWHERE.get(file, found[1])})"
+
+    return re.sub(r"\]\(([^)#:]+\.md)\)", link, text)
+
+
+def link_page(app, docname, source):
+    source[0] = link_within((DOCS / docname).parent, source[0])
+
+
+def link_included(app, path, docname, source):
+    source[0] = link_within((DOCS / path).parent, source[0])
 
 
 def by_public_name(app, env, node, contnode):
@@ -93,7 +110,8 @@ def pass_over_fields(app, what, name, thing, skip, options):
 
 def setup(app):
     app.connect("missing-reference", by_public_name)
-    app.connect("source-read", link_within)
+    app.connect("source-read", link_page)
+    app.connect("include-read", link_included)
     app.connect("autodoc-process-signature", own_signature)
     app.connect("autodoc-skip-member", pass_over_fields)
     app.connect("autodoc-process-docstring", plain_docstrings.process)

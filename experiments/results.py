@@ -1,11 +1,14 @@
 """Sets trained runs beside the published figures, as a table in Markdown.
 
+    python -m experiments.results                                    # what is kept
     python -m experiments.results runs/* [--picture learning.png]
+    python -m experiments.results runs/ptb-* --keep "words of Penn Treebank, test"
 
-A line for every folder that has a result: perplexity of words, bits of characters, percent
-of right answers, else nats. What is published is known by the name of the folder, which is
-that of the preset unless told otherwise; a run may be `NAME-...`, such as one of another
-seed. `--picture` draws the validation figure of each run by the share of its steps.
+Without runs, the table of `experiments/README.md`: of the figures kept in figures.jsonl.
+Of runs, a line for every folder that has a result: perplexity of words, bits of characters,
+percent of right answers, else nats. What is published is known by the name of the folder,
+which is that of the preset unless told otherwise; a run may be `NAME-...`, such as one of
+another seed. `--picture` draws the validation figure of each run by the share of its steps.
 """
 
 import json
@@ -21,6 +24,9 @@ from jaxrnn.extras import require
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.metrics import read_metrics
+
+from .figures import FILE, Figure, keep, read, told
+from .markdown import table
 
 
 class Published(NamedTuple):
@@ -66,9 +72,15 @@ MEASURES = {
 class Options:
     """Sets trained runs beside the published figures, as a table in Markdown."""
 
-    run_dirs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    run_dirs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     picture: Path | None = None
     """Where to draw the validation figures of the runs as they learned."""
+    keep: str | None = None
+    """Keep the figures of the runs in figures.jsonl, as those of this task."""
+    hardware: str = ""
+    """What they were trained on, to be kept."""
+    commit: str = ""
+    """Of the code that trained them, to be kept."""
 
 
 def published(name: str) -> Published | None:
@@ -88,6 +100,11 @@ def figure(result: dict[str, Any], split: str) -> float | None:
     return math.log2(math.e) * loss if MEASURES[unit] == "bits" else math.exp(loss)
 
 
+def measure_of(result: dict[str, Any]) -> str:
+    unit: str = result["unit"]
+    return "percent" if "test_accuracy" in result else MEASURES.get(unit, unit)
+
+
 def row(folder: Path) -> dict[str, str]:
     """A line of the table. Raises FileNotFoundError for a run that is not done."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -99,8 +116,7 @@ def row(folder: Path) -> dict[str, str]:
     if known := published(folder.name):
         cells["published"] = f"{shown(known.test)} ({known.source})"
         cells["difference"] = "" if test is None else f"{test - known.test:+.3g}"
-    unit: str = result["unit"]
-    cells["in"] = "percent" if "test_accuracy" in result else MEASURES.get(unit, unit)
+    cells["in"] = measure_of(result)
     cells["minutes"] = f"{result['seconds'] / 60:.1f}"
     return cells | {"on": f"{start['devices']}, JAX {start['versions']['jax']}"}
 
@@ -109,12 +125,29 @@ def shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def table(rows: Sequence[dict[str, str]]) -> str:
+def beside(rows: Sequence[dict[str, str]]) -> str:
     columns = ["run", "parameters", "published", "test", "difference", "validation", "in"]
     columns += ["minutes", "on"]
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[cells.get(column, "") for column in columns] for cells in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(columns, ([row.get(name, "") for name in columns] for row in rows))
+
+
+def to_keep(folder: Path, options: Options) -> Figure:
+    """What `figures.jsonl` keeps of a run: the test figure, or that of validation."""
+    assert options.keep is not None
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    test, known = figure(result, "test"), published(folder.name)
+    return Figure(
+        task=options.keep,
+        run=folder.name,
+        measure=measure_of(result),
+        here=round(figure(result, "valid") if test is None else test, 4),
+        published=None if known is None else known.test,
+        source="" if known is None else known.source,
+        parameters=result["parameters"],
+        minutes=round(result["seconds"] / 60, 1),
+        hardware=options.hardware,
+        commit=options.commit,
+    )
 
 
 def draw(folders: Sequence[Path], picture: Path) -> None:
@@ -146,12 +179,17 @@ def draw(folders: Sequence[Path], picture: Path) -> None:
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     with refusals():
+        if not options.run_dirs:
+            print(told(read(FILE)))
+            return
         done = [folder for folder in options.run_dirs if (folder / "result.json").is_file()]
         if not done:
             raise ValueError(
                 f"no folder of a finished run among {', '.join(map(str, options.run_dirs))}"
             )
-        print(table([row(folder) for folder in done]))
+        print(beside([row(folder) for folder in done]))
+        if options.keep is not None:
+            keep([to_keep(folder, options) for folder in done], FILE)
         if options.picture is not None:
             draw(done, options.picture)
 

@@ -93,3 +93,40 @@ def test_a_row_ends_with_its_time_or_below_its_mark(tmp_path, monkeypatch):
     metrics = gpu_rows.folder(row) / "metrics.jsonl"
     metrics.write_text(json.dumps({"step": 1, "valid_loss": math.log(200)}) + "\n")
     assert run(sleep, 30) == "given up: 200, the mark is 100"
+
+
+def test_the_table_that_the_experiments_tell_is_that_of_the_figures_kept(call):
+    code, out, _ = call(results.main)
+    told = (Path(results.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert code == 0 and told.endswith(f"\n\n{out}")
+
+
+def test_what_a_run_came_to_is_kept_in_its_place(runs, call, tmp_path, monkeypatch):
+    kept = tmp_path / "figures.jsonl"
+    kept.write_text(
+        "".join(
+            json.dumps({"task": task, "run": name, "measure": "bits", "here": 9.0}) + "\n"
+            for task, name in [("a", "ptb-char"), ("b", "other")]
+        )
+    )
+    monkeypatch.setattr(results, "FILE", kept)
+    found = [runs(name, "nats/character", math.log(2)) for name in ("ptb-char", "own")]
+    found.append(runs("right", "nats/sentence", 0.5, test_accuracy=0.86))
+    of_run = "--hardware", "a clock", "--commit", "abc"
+    code, _, error = call(results.main, *found, "--keep", "a", *of_run)
+    assert (code, error) == (0, "")
+    first, second, third, last = map(json.loads, kept.read_text().splitlines())
+    assert first == {
+        "task": "a",
+        "run": "ptb-char",
+        "measure": "bits",
+        "here": 1.0,
+        "published": 1.312,
+        "source": "Ha et al. 2016",
+        "parameters": 1234,
+        "minutes": 1.5,
+        "hardware": "a clock",
+        "commit": "abc",
+    }
+    assert (second["run"], third["run"], third["here"]) == ("own", "right", 86.0)
+    assert last == {"task": "b", "run": "other", "measure": "bits", "here": 9.0}

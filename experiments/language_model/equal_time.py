@@ -28,6 +28,7 @@ from jaxrnn.training import Trainer
 from jaxrnn.training.run import command, terminal
 from jaxrnn.training.run.metrics import read_metrics
 
+from ..markdown import table
 from .config import PRESETS, Config
 from .problem import make_problem
 
@@ -150,9 +151,10 @@ def compared(options: Options, name: str) -> list[Path]:
     best = min(losses, key=lambda rate: losses[rate])
     for seed in range(1, options.seeds):
         trained(options, name, best, seed)
-    return [
-        config_of(options, name, best, seed).run_dir for seed in range(options.seeds)
-    ]
+    return [config_of(options, name, best, seed).run_dir for seed in range(options.seeds)]
+
+
+COLUMNS = "network", "parameters", "rate", "steps", "ms a step", "mean", "seeds"
 
 
 def row(options: Options, name: str, folders: Sequence[Path]) -> list[str]:
@@ -169,12 +171,6 @@ def row(options: Options, name: str, folders: Sequence[Path]) -> list[str]:
         f"**{np.mean(losses):.3f}**",
         ", ".join(f"{loss:.3f}" for loss in losses),
     ]
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    columns = ["network", "parameters", "rate", "steps", "ms a step", "mean", "seeds"]
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def draw(options: Options, found: dict[str, list[Path]]) -> None:
@@ -206,7 +202,7 @@ def main() -> None:
             config_of(options, name, 0.0, 0)
     found = {name: compared(options, name) for name in options.networks}
     rows = {name: row(options, name, folders) for name, folders in found.items()}
-    print(table(sorted(rows.values(), key=lambda cells: cells[5])))
+    print(table(COLUMNS, sorted(rows.values(), key=lambda cells: cells[5])))
     draw(options, found)
     print(options.picture)
 

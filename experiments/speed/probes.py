@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import markdown
+
 PACKAGE = "experiments.speed"
 
 
@@ -102,16 +104,15 @@ def commit() -> str | None:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Markdown, with a column for every key that a row has."""
+    """The lines of a table, with a column for every key that a row has."""
     rows = list(rows)
     keys = list(dict.fromkeys(key for row in rows for key in row))
 
     def show(value: Any) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    lines = [" | ".join(keys), " | ".join("---" for _ in keys)]
-    lines += [" | ".join(show(row.get(key, "")) for key in keys) for row in rows]
-    return [f"| {line} |" for line in lines]
+    cells = ([show(row.get(key, "")) for key in keys] for row in rows)
+    return markdown.table(keys, cells).splitlines()
 
 
 LOCK = threading.Lock()

@@ -18,6 +18,7 @@ from jaxrnn.diagnostics.plots import new_figure, save
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 
+from .. import markdown
 from .config import Config
 from .run import Answered, ask
 
@@ -53,11 +54,8 @@ def table(runs: Runs, tasks: list[str], networks: list[str]) -> str:
         best = f"{100 * max(shares):.1f}"
         return f"{best} ({100 * np.mean(shares):.1f})" if len(shares) > 1 else best
 
-    def line(*cells: str) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    rows = [line(network, *(cell(task, network) for task in tasks)) for network in networks]
-    return "\n".join([line("network", *tasks), line(*["---"] * (len(tasks) + 1)), *rows])
+    rows = ([network, *(cell(task, network) for task in tasks)] for network in networks)
+    return markdown.table(["network", *tasks], rows)
 
 
 def draw(runs: Runs, tasks: list[str], networks: list[str], picture: Path) -> None:
