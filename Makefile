@@ -1,5 +1,6 @@
 # make train   sets up .venv and trains the demo language model into runs/demo
-# make test    sets up .venv and runs every test
+# make test    sets up .venv and runs the tests that a change needs: some ten minutes
+# make slow    the others: more of the same kinds, as long again
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make topologies  trains one model on many meshes and in several processes: the same numbers
 # make lint    style and types
@@ -22,7 +23,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test faults topologies lint docs gpu-check gpu-rows tpu-test tpu-check
+.PHONY: train test slow faults topologies lint docs gpu-check gpu-rows tpu-test tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -30,6 +31,9 @@ train: $(VENV)/run-$(VERSION)
 
 test: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python -m pytest
+
+slow: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python -m pytest -m slow
 
 faults: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python tests/faults.py

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recurrences import CELLS
+from recurrences import CELLS, VARIANTS
 
 from jaxrnn import (
     GRU,
@@ -217,12 +217,12 @@ def test_gates_of_an_lstm_and_a_gru_by_hand():
 
 GATED = [
     cell
-    for cell in CELLS
+    for cell in CELLS + VARIANTS
     if type(cell).__name__ not in ("Elman", "IndRNN", "Carousel", "Slower")
 ]
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS + VARIANTS, ids=str)
 def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
     """For every cell of the package: one shows its gates, or says that it has none."""
     params, xs = drawn_params(cell), draw(T, B, *cell.input_shape)

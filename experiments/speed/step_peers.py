@@ -9,15 +9,20 @@ reads. `experiments.speed.language_model` runs one such process for each program
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from jaxrnn import Stack, unroll
 from jaxrnn.data.tokenizer import END_OF_LINE, UNKNOWN, Tokenizer
 
 from ..language_model.config import PRESETS, Config
 from ..language_model.problem import NextToken
 from ..language_model.text import Text
+from .layer_peers import Products
 from .rivals import answer
 
 WORDS, STEPS = 10_000, 50
@@ -48,6 +53,22 @@ def ours(config: Config) -> Callable[[], object]:
         return jax.block_until_ready(metrics["loss"])
 
     return step
+
+
+def products(config: Config) -> Callable[[], object]:
+    """The products of a step and their gradients, and none of what lies between them."""
+    size, batch = config.hidden_size, (config.sequence_length, config.batch_size)
+    layers = Stack((Products(size, size, 4),) * config.layers)
+    params, output = layers.init(jax.random.key(0)), jnp.zeros((size, WORDS))
+    xs = jnp.ones((*batch, size))
+    weight = jnp.ones((config.sequence_length * config.batch_size, WORDS))
+
+    def loss(params: Any, xs: Array, output: Array) -> Array:
+        ys = unroll(layers, params, xs)[1].reshape(-1, size)
+        return jnp.sum(ys @ output * weight)
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    return lambda: jax.block_until_ready(gradient(params, xs, output))
 
 
 def pytorch(config: Config) -> Callable[[], object]:
@@ -83,6 +104,7 @@ def pytorch(config: Config) -> Callable[[], object]:
 PROGRAMS: dict[str, Callable[[Config], Callable[[], object]]] = {
     "jaxrnn.float32": ours,
     "jaxrnn.bfloat16": lambda config: ours(replace(config, precision="bfloat16")),
+    "products alone": products,
     "torch.nn": pytorch,
 }
 

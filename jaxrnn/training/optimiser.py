@@ -64,9 +64,12 @@ def make_transform(
     if not 0 < loss_factor < math.inf:
         raise ValueError(f"loss_factor must be above 0 and finite, got {loss_factor}")
     # What would change nothing would still cost a pass over all parameters.
-    clipped = optax.clip_by_global_norm(clip) if clip < math.inf else optax.identity()
+    clipped = optax.identity()
+    if clip < math.inf:
+        # Before the factor: the norm is then the one that a run tells, computed once.
+        clipped = optax.clip_by_global_norm(clip / loss_factor)
     if loss_factor != 1:
-        clipped = optax.chain(optax.scale(loss_factor), clipped)
+        clipped = optax.chain(clipped, optax.scale(loss_factor))
     if name == "adamw":
         adamw = optax.adamw(rate, b1=beta1, weight_decay=weight_decay, mask=decayed)
         return optax.chain(clipped, adamw)
