@@ -1,5 +1,7 @@
 """Every recurrence of the package. A new one adds a line and goes through all the laws."""
 
+import pytest
+
 from jaxrnn import (
     GRU,
     LRU,
@@ -98,3 +100,18 @@ COMPOSITIONS = [
 ]
 
 RECURRENCES = CELLS + VARIANTS + COMPOSITIONS
+
+
+def when_slow(recurrence):
+    """The parameter of a test that it is tried with where slow tests run."""
+    return pytest.param(recurrence, id=repr(recurrence), marks=pytest.mark.slow)
+
+
+# For tests that compile much: one of each kind at every change, the rest among slow tests.
+KINDS = [*CELLS, *COMPOSITIONS[:2]]
+EVERY = [
+    pytest.param(recurrence, id=repr(recurrence))
+    if recurrence in KINDS
+    else when_slow(recurrence)
+    for recurrence in RECURRENCES
+]

@@ -249,6 +249,7 @@ AWD = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_the_trigger_ends_with_the_same_bits(
     call, tmp_path, monkeypatch
 ):

@@ -234,6 +234,7 @@ with CheckpointStore(run_dir) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_one_process_and_two(tmp_path):
     state = {"carry": jnp.arange(24.0).reshape(8, 3), "key": jax.random.key(7)}
     with CheckpointStore(tmp_path) as store:
@@ -694,6 +695,7 @@ with CheckpointStore(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.slow
 def test_whenever_a_process_is_killed_every_step_is_good(tmp_path):
     moments = random.Random(1)
     newest = -1

@@ -114,6 +114,7 @@ def test_linens_params_do_not_tell_how_large_space_is():
         from_linen(tree, spatial_shape=(4, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [(), (B,), (B, 2)], ids=str)
 def test_flax_runs_it_with_space_among_the_features(batch):
     xs = jax.random.normal(jax.random.key(1), (*batch, T, 4, 5, D))

@@ -58,6 +58,7 @@ def memories(cell):
     return DeltaNetCarry(draws[0]), DeltaNetCarry(draws[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell, reverse", list(zip(CELLS, (False, True, False), strict=True))
 )
@@ -79,6 +80,7 @@ def close(got, want, tolerance):
         assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
+@pytest.mark.slow
 @every_cell
 @pytest.mark.parametrize("strategy", ["scan", Chunkwise(5)])
 def test_a_nan_in_a_carry_that_a_reset_replaces_reaches_no_gradient(cell, strategy):
@@ -202,6 +204,7 @@ def test_bfloat16_products_alone_are_narrow(cell, strategy):
     assert np.abs(ys - want).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_two_solutions_at_once_do_not_wait_for_each_other():
     """As those of LAPACK's triangular systems do in JAX 0.10 to 0.12 on two cores."""
     cell, other = DeltaNet(8, 64), DeltaNet(8, 64, beta_max=2.0)

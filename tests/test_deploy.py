@@ -101,6 +101,7 @@ np.save(sys.argv[3], np.concatenate(every))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, without",
     [
@@ -187,6 +188,7 @@ def test_onnx_runs_each_cell_that_it_has_a_node_for(cell, options):
         np.testing.assert_allclose(array, (want | {"logits": logits})[name], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["minlstm", "mlstm"])
 def test_programs_of_jax_run_any_cell(cell):
     model = make_model(cell, layers=2)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recurrences import CELLS, VARIANTS
+from recurrences import CELLS, VARIANTS, when_slow
 
 from jaxrnn import (
     GRU,
@@ -71,6 +71,7 @@ def test_a_linear_network_has_the_powers_of_its_matrix():
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recurrence",
     [LSTM(D, 4), Stack((MinGRU(D, 2), GRU(2, 3))), Slower(LearnedStart(GRU(D, 3)), 2)],
@@ -148,6 +149,7 @@ def test_the_jacobian_of_more_outputs_takes_no_more_loops():
     assert loops(4) == loops(2) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recurrence", [Elman(D, 20), Slower(GRU(D, 3), 2)], ids=["many outputs", "with a count"]
 )
@@ -222,7 +224,7 @@ GATED = [
 ]
 
 
-@pytest.mark.parametrize("cell", CELLS + VARIANTS, ids=str)
+@pytest.mark.parametrize("cell", [*CELLS, *map(when_slow, VARIANTS)], ids=str)
 def test_gates_are_shares_and_forget_is_what_is_kept_of_the_memory(cell):
     """For every cell of the package: one shows its gates, or says that it has none."""
     params, xs = drawn_params(cell), draw(T, B, *cell.input_shape)

@@ -81,7 +81,12 @@ def python_of(page):
 
 # What docs/training.md shows are the examples, which test_examples.py runs.
 @pytest.mark.parametrize(
-    "page", [p for p in pages() if python_of(p) and p != "docs/training.md"]
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * ("/" in page))
+        for page in pages()
+        if python_of(page) and page != "docs/training.md"
+    ],
 )
 def test_the_python_of_a_page_runs_as_pasted(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -22,6 +22,7 @@ def arguments(tmp_path, monkeypatch):
     assert all(process == 0 and len(cores) == 1 for process, cores in chosen)
 
 
+@pytest.mark.slow
 def test_every_network_learns_at_every_rate_and_then_with_every_seed(
     call, arguments, tmp_path
 ):

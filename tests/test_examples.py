@@ -71,24 +71,29 @@ def figures(told):
     return [float(number) for number in re.findall(r"\d+\.\d+", told)]
 
 
+@pytest.mark.slow
 def test_a_recurrent_policy_learns_what_only_memory_can_tell(tmp_path):
     assert figures(run(tmp_path, "recurrent_ppo.py"))[-1] > 0.95
 
 
+@pytest.mark.slow
 def test_a_series_with_gaps_is_forecast_better_than_by_its_last_value(tmp_path):
     *_, network, last_value = figures(run(tmp_path, "forecasting.py"))
     assert network < 0.6 < last_value
 
 
+@pytest.mark.slow
 def test_tags_need_to_know_where_a_sentence_ends(tmp_path):
     assert figures(run(tmp_path, "tagging.py"))[-1] > 0.99
 
 
+@pytest.mark.slow
 def test_models_together_are_right_more_often_than_alone(tmp_path):
     alone, together = figures(run(tmp_path, "ensemble.py"))
     assert 0.6 < alone < together - 0.02
 
 
+@pytest.mark.slow
 def test_a_model_fine_tuned_is_better_than_one_from_the_start(tmp_path):
     tuned, alone = figures(run(tmp_path, "fine_tuning.py").splitlines()[-1])
     assert tuned < 0.9 * alone

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from jax import export
-from recurrences import RECURRENCES
+from recurrences import EVERY, RECURRENCES
 
 import jaxrnn
 from jaxrnn import (
@@ -178,7 +178,7 @@ def cells_of(recurrence):
 WRAPPED = [LearnedStart(MinLSTM(3, 4)), Slower(LRU(3, 4), 2), Zoneout(MinGRU(3, 4), 0.2)]
 
 
-@pytest.mark.parametrize("recurrence", RECURRENCES + WRAPPED, ids=repr)
+@pytest.mark.parametrize("recurrence", EVERY + WRAPPED)
 def test_an_export_holds_the_strategy_of_the_platform_it_is_for(recurrence):
     loops = held(recurrence)
     # Linear recurrences are in parallel on accelerators, those with blocks everywhere.

@@ -56,6 +56,7 @@ def losses(folder):
     return [row["loss"] for row in rows if "loss" in row]
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_another_and_needs_it_no_more(arena, former, call):
     done = arena.start(options(arena, "whole", former))
     assert done.returncode == 0, done.stderr

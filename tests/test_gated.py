@@ -259,6 +259,7 @@ def gradients(cell, strategy, params, carry, xs, reset):
     return jax.grad(loss, argnums=(0, 1, 2))(params, carry, xs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", WITH_GATE_PARAMETERS, ids=str)
 def test_fused_gradients_of_gate_parameters_are_those_of_scan(cell):
     with jax.enable_x64(True):

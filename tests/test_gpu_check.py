@@ -59,6 +59,7 @@ def test_a_nan_does_not_pass_a_reset():
     assert all(np.isfinite(leaf).all() for leaf in last)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_kernels_are_lowered_and_the_report_says_nothing_ran(
     tmp_path, monkeypatch
 ):

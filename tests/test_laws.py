@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import Array
-from recurrences import CELLS, RECURRENCES
+from recurrences import EVERY, RECURRENCES
 
 from jaxrnn import (
     LSTM,
@@ -25,38 +25,14 @@ from jaxrnn import (
 from jaxrnn.cells.elman import ElmanCarry, ElmanParams
 from jaxrnn.testing import (
     LAWS,
-    all_strategies_agree,
-    batch_axes_agree_with_vmap,
     bfloat16_stays_near_float64_over_time,
     check_cell,
-    gradients_agree_with_finite_differences,
-    masks_resets_and_reverse_are_a_loop_over_rows,
     steps,
 )
 
-# The laws that take most of the time.
-HEAVY = (
-    all_strategies_agree,
-    batch_axes_agree_with_vmap,
-    bfloat16_stays_near_float64_over_time,
-    gradients_agree_with_finite_differences,
-    masks_resets_and_reverse_are_a_loop_over_rows,
-)
 
-
-@pytest.mark.parametrize(
-    ("recurrence", "law"),
-    [
-        pytest.param(
-            recurrence,
-            law,
-            id=f"{recurrence!r}-{law.__name__}",
-            marks=[pytest.mark.slow] * (law in HEAVY and recurrence not in CELLS),
-        )
-        for recurrence in RECURRENCES
-        for law in LAWS
-    ],
-)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("recurrence", EVERY)
 def test_every_recurrence_keeps_every_law(recurrence, law):
     law(recurrence)
 

@@ -202,6 +202,7 @@ def warm_carry(cell, params):
     return unroll(cell, params, 0.5 * inputs(cell, 5), strategy="scan")[0]
 
 
+@pytest.mark.slow
 @every_cell
 def test_in_parallel_equals_scan_over_4096_steps_with_masks_and_resets(cell):
     length = 4096
@@ -216,6 +217,7 @@ def test_in_parallel_equals_scan_over_4096_steps_with_masks_and_resets(cell):
     assert_close(got, want, 1e-4)
 
 
+@pytest.mark.slow
 @every_cell
 def test_in_parallel_equals_scan_backwards_in_recomputed_pieces(cell):
     # Pieces of one block of the chunkwise strategy and a rest, and a shorter last piece.
@@ -248,6 +250,7 @@ def test_a_nan_passes_neither_a_reset_nor_backwards_in_time(cell):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
 
 
+@pytest.mark.slow
 @every_cell
 @pytest.mark.parametrize("scale", [30.0, -30.0, 0.0])
 def test_extreme_inputs_over_4096_steps_leave_values_and_gradients_finite(cell, scale):

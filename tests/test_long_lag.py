@@ -443,6 +443,7 @@ def test_a_large_test_set_is_answered_in_parts(monkeypatch):
     assert got == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["2a", "2b"])
 def test_the_first_symbol_is_learned_over_a_short_lag(name):
     config = replace(PRESETS[name][1], lag=10, trials=3, updates_per_step=1000)
@@ -461,6 +462,7 @@ def run(monkeypatch, *arguments):
     main()
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_and_gone_on_with_has_the_bits_of_a_whole_one(
     monkeypatch, tmp_path
 ):

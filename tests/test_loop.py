@@ -154,6 +154,7 @@ with Run(trainer, config) as run:
 """
 
 
+@pytest.mark.slow
 def test_many_devices_keep_up_and_each_program_is_compiled_once(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("to be or not to be\nthat is the question\n" * 30)

@@ -113,11 +113,13 @@ def test_a_batch_cut_over_devices_gives_the_same_numbers_and_no_collective_in_a_
     assert len(shown.splitlines()) == len(sharded.CASES)
 
 
+@pytest.mark.slow
 def test_a_state_in_parts_learns_the_same_with_a_part_of_the_memory(tmp_path):
     (tmp_path / "text").write_text("to be, or not to be: that is the question. " * 60)
     on_devices(8, fsdp.__file__, str(tmp_path / "text"))
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_goes_on_whole_and_in_several_processes(tmp_path):
     arena = Arena.create(tmp_path)
     stop = Blow(moments.UPDATE, 8, signal.SIGTERM)

@@ -116,6 +116,7 @@ def test_modes_of_promotion_change_no_program():
             assert programs(recurrence) == want, recurrence
 
 
+@pytest.mark.slow
 def test_the_64_bit_mode_leaves_numbers_of_32_bits_as_they_are():
     for recurrence in RECURRENCES:
         _, want = traced(recurrence)
@@ -137,6 +138,7 @@ WATCHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", WATCHED, ids=repr)
 def test_without_jit_and_with_an_eye_on_nan_the_numbers_are_the_same(cell):
     params, noisy, xs = jax.jit(draw, static_argnums=0)(cell, jax.random.key(0))

@@ -423,6 +423,7 @@ def run(monkeypatch, *arguments):
     train.main()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch, capsys):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     # The cell that compiles fastest.

@@ -142,6 +142,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_each_process_is_asked_for_its_rows_and_learns_as_from_whole_batches(address):
     with ThreadPoolExecutor(2) as both:
         ended = [both.submit(run_python, ROWS_OF_EACH, address, index) for index in (0, 1)]

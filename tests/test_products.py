@@ -91,7 +91,14 @@ def problem_of(name, tmp_path, **options):
 
 
 @pytest.mark.parametrize(
-    "name", ["language model", "tied", "sentiment", "translation", "transformer"]
+    "name",
+    [
+        "language model",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("tied", "sentiment", "translation", "transformer")
+        ),
+    ],
 )
 def test_every_experiment_learns_in_bfloat16_as_it_does_in_float32(name, tmp_path):
     def losses(precision):

@@ -47,6 +47,7 @@ def test_programs_are_kept_in_the_users_cache_folder_which_is_told_once(tmp_path
     assert sorted(os.listdir(folder)) == programs
 
 
+@pytest.mark.slow
 def test_a_folder_given_to_jax_is_left_alone(tmp_path):
     given = str(tmp_path / "given")
     folder, told = start(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=given)

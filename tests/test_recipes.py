@@ -91,6 +91,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_few_steps_of_a_recipe_at_a_small_size(tmp_path, name):
     text = tmp_path / "text.txt"

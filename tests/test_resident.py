@@ -81,6 +81,7 @@ def no_races():
     return found is not None and not found.races_found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell, batch, dtype, reverse, flags",
     [

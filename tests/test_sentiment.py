@@ -573,6 +573,7 @@ def result(run_dir):
     return json.loads((run_dir / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_learns_resumes_predicts_and_explains(call, tmp_path, monkeypatch):
     # The cell that compiles fastest.
     tiny = ("tiny", "--cell", "elman", "--steps", 40, "--run-dir")
@@ -647,6 +648,7 @@ def test_lines_of_a_pipe_are_answered_one_by_one_until_nobody_reads(tmp_path):
     assert (process.returncode, error) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.slow
 def test_texts_of_similar_length_share_a_program(tmp_path):
     config = PRESETS["tiny"][1]
     tokenizer = Tokenizer.of("word", b"a film")

@@ -153,6 +153,7 @@ def test_householders_are_refused_where_they_would_have_no_effect():
         Config(length=40, asked=30)
 
 
+@pytest.mark.slow
 def test_a_run_a_grid_that_goes_on_and_the_report(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ("--runs", "runs", "--seeds", "1", "--steps", "3", "--hidden-size", "8")

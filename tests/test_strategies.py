@@ -183,6 +183,7 @@ def close(got, want):
         assert np.abs(a - b).max() <= 1e-5 * max(1, np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_blocks_of_any_length_agree_with_scan_from_a_start_that_is_given():
     cell = MLSTM(3, 4, heads=2)
     params = cell.init(jax.random.key(0))
@@ -191,6 +192,7 @@ def test_blocks_of_any_length_agree_with_scan_from_a_start_that_is_given():
     close(run(Chunkwise(length=3)), run("scan"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell, reverse",
     [
@@ -263,6 +265,7 @@ def modes(strategy, params, xs):
     }
 
 
+@pytest.mark.slow
 def test_the_choice_of_a_platform_passes_every_transformation():
     params = MinGRU(3, 2).init(jax.random.key(0))
     run = jax.jit(modes, static_argnums=0)

@@ -698,6 +698,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", BLOCKS.values(), ids=BLOCKS)
 def test_blocks_and_transformers_are_models_of_language(options):
     config = Config(hidden_size=4, embedding_size=4, layers=3, **options)

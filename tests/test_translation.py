@@ -741,6 +741,7 @@ def command(monkeypatch, capsys, module, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tiny_learns_and_translates(tmp_path, monkeypatch, capsys):
     # The cell that compiles fastest.
     short = ["--cell", "elman", "--steps", 6, "--eval-every", 6, "--batch-size", 256]

@@ -306,6 +306,7 @@ def test_unroll_maps_over_many_parameters():
         chex.assert_trees_all_close(ys[i], want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_mode_of_differentiation_is_served():
     cell = GRU(2, 2)
     params, xs = cell.init(jax.random.key(0)), XS[:4, :, :2]

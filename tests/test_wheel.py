@@ -57,6 +57,7 @@ def run(home, *command):
     )
 
 
+@pytest.mark.slow
 def test_the_commands_come_with_the_wheel(installed):
     assert "jaxrnn sentiment predict" in run(installed, "jaxrnn")
     small = ["--cell", "elman", "--hidden-size", "4", "--embedding-size", "4"]
