@@ -21,7 +21,7 @@ import jaxrnn
 from jaxrnn.convert import to_cudnn
 
 from ..probes import brief, emit
-from .layers import inputs
+from .inputs import inputs
 from .measure import distance
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)

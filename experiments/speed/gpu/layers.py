@@ -27,9 +27,10 @@ from jaxrnn.strategies.choose import Named
 from jaxrnn.strategies.turns import STEPS_A_TURN
 
 from ..probes import brief, emit
+from .cudnn import lstm
+from .inputs import inputs
 from .measure import alone, compile_all, distance, milliseconds, waited
 
-CELLS = {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU}
 PREFIX = 16
 TOLERANCE = {"float32": 5e-3, "bfloat16": 5e-2}
 
@@ -73,8 +74,6 @@ def flax(cell: Any, dtype: str) -> Program:
 
 
 def cudnn(cell: Any, precision: Any) -> Program:
-    from .cudnn import lstm  # which imports this module's inputs
-
     return Program(lambda w, xs: lstm(cell, w, xs, precision), weights=to_cudnn)
 
 
@@ -119,19 +118,6 @@ def lower(program: Program, gradient: bool, params: Any, xs: Array, ys_bar: Arra
             jitted = jax.jit(backward, compiler_options=program.options)
             return jitted.lower(params, xs, ys_bar)
         return jax.jit(forward, compiler_options=program.options).lower(params, xs)
-
-
-def inputs(kind: str, size: int, batch: int, length: int) -> tuple[Any, Any, Any, Any]:
-    """cell, params, xs and ys_bar in float32, as NumPy: the same for every program."""
-    cell = CELLS[kind](size, size)
-    random = np.random.default_rng(0)
-
-    def draw(*shape: int, scale: float = 1.0) -> np.ndarray:
-        return (scale * random.normal(size=shape)).astype(np.float32)
-
-    shapes = jax.eval_shape(cell.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: draw(*leaf.shape, scale=size**-0.5), shapes)
-    return cell, params, draw(length, batch, size), draw(length, batch, size)
 
 
 def reference(cell: Any, params: Any, xs: np.ndarray) -> np.ndarray:

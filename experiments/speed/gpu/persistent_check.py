@@ -19,7 +19,7 @@ import jaxrnn
 
 from ..probes import brief, emit
 from . import persistent
-from .layers import inputs
+from .inputs import inputs
 from .measure import alone, compile_all, distance, milliseconds, waited
 
 UNITS = 32  # of a block

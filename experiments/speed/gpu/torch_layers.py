@@ -17,7 +17,8 @@ import torch
 from jaxrnn.convert import to_torch
 
 from ..probes import brief, emit
-from .layers import PREFIX, inputs, reference
+from .inputs import inputs
+from .layers import PREFIX, reference
 from .measure import alone, distance, milliseconds
 
 MODES = {  # dtype, TF32
