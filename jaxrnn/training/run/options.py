@@ -48,6 +48,8 @@ class Options:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
     report: bool = True
     """Write report.html at the end, where the extra `report` is installed."""
+    log_to: Literal["tensorboard"] | None = None
+    """Write what is logged for TensorBoard too, into the folder tensorboard of the run."""
     traceback: bool = False
     """Show where an error was raised, not only its sentence."""
     seed: int = 0
@@ -160,6 +162,7 @@ class Options:
             "fsdp",
             "mesh",
             "report",
+            "log_to",
             "traceback",
             "log_every",
             "on_nan",

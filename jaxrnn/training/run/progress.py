@@ -23,7 +23,7 @@ class Progress:
     def __init__(
         self, steps: int, done: int, tokens_per_step: int, unit: str, seconds: float = 0.0
     ) -> None:
-        self.steps, self.done, self.unit = steps, done, unit
+        self.steps, self.unit = steps, unit
         self.tokens_per_step = tokens_per_step
         self._began, self._done_before, self._seconds_before = (
             time.monotonic(),
@@ -53,19 +53,23 @@ class Progress:
         """Spent on the run so far, in all its starts, evaluations and saving included."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def speed(self, step: int) -> float:
+        """Tokens a second of this start of the run, which is at `step`."""
+        return self._steps_per_second(step) * self.tokens_per_step
+
     def training(self, step: int, loss: float | None, learning_rate: float | None) -> None:
         """Shows where training is; None for what its step does not measure."""
-        self.done = step
-        speed = self._steps_per_second() * self.tokens_per_step
         shown = "  ".join(
             [
                 *([] if loss is None else [loss_shown(loss, self.unit, 3)]),
                 *([] if learning_rate is None else [f"lr {learning_rate:.2e}"]),
-                f"{speed:,.0f} tokens/s",
+                f"{self.speed(step):,.0f} tokens/s",
             ]
         )
         if self.bar.disable:
-            left = self.bar.format_interval((self.steps - step) / self._steps_per_second())
+            left = self.bar.format_interval(
+                (self.steps - step) / self._steps_per_second(step)
+            )
             self.say(f"step {step}/{self.steps}  {shown}  {left} left")
         else:
             self.bar.set_postfix_str(shown, refresh=False)
@@ -100,9 +104,8 @@ class Progress:
         except BrokenPipeError:
             speak_to_nobody()
 
-    def _steps_per_second(self) -> float:
-        """Of this start of the run."""
-        return (self.done - self._done_before) / (time.monotonic() - self._began)
+    def _steps_per_second(self, step: int) -> float:
+        return (step - self._done_before) / (time.monotonic() - self._began)
 
 
 def figures_shown(split: str, figures: dict[str, float], unit: str) -> str:
