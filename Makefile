@@ -3,7 +3,8 @@
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make topologies  trains one model on many meshes and in several processes: the same numbers
 # make lint    style and types
-# make docs    builds the site into build/site; warnings are errors
+# make docs    builds the site into build/site and runs its notebooks; warnings and errors end it
+# make links   looks up every link of the site, out of it too
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
 # make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
 # make tpu-test    the tests that need the compiler of TPUs, which it installs: two presets for a TPU
@@ -22,7 +23,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test faults topologies lint docs gpu-check gpu-rows tpu-test tpu-check
+.PHONY: train test faults topologies lint docs links gpu-check gpu-rows tpu-test tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -45,6 +46,9 @@ lint: $(VENV)/test-$(VERSION)
 docs: $(VENV)/docs-$(VERSION)
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/site
 	@echo "build/site/index.html"
+
+links: $(VENV)/docs-$(VERSION)
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b linkcheck docs build/links
 
 # GPU_PYTHON: an environment of yours with JAX for CUDA (and PyTorch, the rival).
 gpu-check: $(GPU_READY)

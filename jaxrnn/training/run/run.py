@@ -59,6 +59,9 @@ class Run:
         self.evaluation_due = False  # of the state's step, where it was cut short
         self._stack = ExitStack()
 
+    def __repr__(self) -> str:
+        return f"<Run in {self.options.run_dir}>"
+
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
             first_only(lambda: stack.enter_context(RunLock(self.directory.path)))
