@@ -16,14 +16,21 @@ class Progress:
     """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
 
     `unit` is what the loss is counted in, such as "nats/character": characters and bytes
-    are shown as bits, words and tokens as perplexity. `seconds` were spent before. A
-    context manager. Of several processes the first one speaks.
+    are shown as bits, words and tokens as perplexity. `counted` is what the speed is told
+    in, tokens or rows. `seconds` were spent before. A context manager. Of several
+    processes the first one speaks.
     """
 
     def __init__(
-        self, steps: int, done: int, tokens_per_step: int, unit: str, seconds: float = 0.0
+        self,
+        steps: int,
+        done: int,
+        tokens_per_step: int,
+        unit: str,
+        seconds: float = 0.0,
+        counted: str = "tokens",
     ) -> None:
-        self.steps, self.unit = steps, unit
+        self.steps, self.unit, self.counted = steps, unit, counted
         self.tokens_per_step = tokens_per_step
         self._began, self._done_before, self._seconds_before = (
             time.monotonic(),
@@ -63,7 +70,7 @@ class Progress:
             [
                 *([] if loss is None else [loss_shown(loss, self.unit, 3)]),
                 *([] if learning_rate is None else [f"lr {learning_rate:.2e}"]),
-                f"{self.speed(step):,.0f} tokens/s",
+                f"{self.speed(step):,.0f} {self.counted}/s",
             ]
         )
         if self.bar.disable:

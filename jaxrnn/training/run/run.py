@@ -132,6 +132,7 @@ class Run:
             self.trainer.tokens_per_step,
             self.problem.unit,
             self.seconds,
+            "rows" if self.problem.tokens_per_step is None else "tokens",
         )
 
     def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
