@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from test_loop import OPTIONS, Following
 
-from jaxrnn import GRU, LSTM
+from jaxrnn import GRU, LSTM, Elman, unroll
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.flax import RNN
 from jaxrnn.models import Classifier, LanguageModel, MaxPooling, SequenceModel, sample
@@ -112,3 +112,13 @@ def test_speed_is_told_in_what_is_counted(tmp_path, capsys):
     assert "rows/s" in capsys.readouterr().out
     train(tmp_path / "words", Words())
     assert "tokens/s" in capsys.readouterr().out
+
+
+def test_a_cell_of_ones_own_that_is_not_frozen_is_told_so():
+    class Mine(Elman):
+        __hash__ = None  # as a dataclass has it that is not frozen
+
+    cell = Mine(3, 4)
+    params = Elman(3, 4).init(jax.random.key(0))
+    with pytest.raises(ValueError, match="Mine must be a dataclass with frozen=True"):
+        unroll(cell, params, jnp.ones((5, 3)))
