@@ -1,12 +1,15 @@
 # make train   sets up .venv and trains the demo language model into runs/demo
-# make test    sets up .venv and runs the tests that a change needs: some ten minutes
+# make test    sets up .venv and runs the tests that a change needs: a quarter of an hour
 # make slow    the others: more of the same kinds, as long again
+# make coverage   all of them, and which lines none runs; the page build/coverage/index.html
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make topologies  trains one model on many meshes and in several processes: the same numbers
 # make lint    style and types
-# make docs    builds the site into build/site; warnings are errors
+# make docs    builds the site into build/site and runs its notebooks; warnings and errors end it
+# make links   looks up every link of the site, out of it too
 # make gpu-check   what this GPU shows, in under 5 minutes; without one, lowering and simulation
 # make gpu-rows    trains the published rows that need a GPU, for MINUTES (10), and goes on next time
+# make benchmarks  layers and a language model beside other libraries on this CPU: an hour or more
 # make tpu-test    the tests that need the compiler of TPUs, which it installs: two presets for a TPU
 # make tpu-check   what the compiler of TPUs makes of every preset, without a TPU: needs the extra tpu
 # PYTHON=python3.13 make test   chooses the interpreter
@@ -23,7 +26,7 @@ GPU_READY = $(if $(filter $(VENV)/bin/python,$(GPU_PYTHON)),$(VENV)/test-$(VERSI
 
 TPU_READY = $(if $(filter $(VENV)/bin/python,$(TPU_PYTHON)),$(VENV)/run-$(VERSION))
 
-.PHONY: train test slow faults topologies lint docs gpu-check gpu-rows tpu-test tpu-check
+.PHONY: train test slow coverage faults topologies lint docs links benchmarks gpu-check gpu-rows tpu-test tpu-check
 
 # Large pages for glibc's malloc save page faults in every training step on a CPU.
 train: $(VENV)/run-$(VERSION)
@@ -34,6 +37,9 @@ test: $(VENV)/test-$(VERSION)
 
 slow: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python -m pytest -m slow
+
+coverage: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python -m pytest -m '' --timeout 900 --cov --cov-report=term --cov-report=html
 
 faults: $(VENV)/test-$(VERSION)
 	$(VENV)/bin/python tests/faults.py
@@ -49,6 +55,13 @@ lint: $(VENV)/test-$(VERSION)
 docs: $(VENV)/docs-$(VERSION)
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/site
 	@echo "build/site/index.html"
+
+links: $(VENV)/docs-$(VERSION)
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b linkcheck docs build/links
+
+benchmarks: $(VENV)/test-$(VERSION)
+	$(VENV)/bin/python -m experiments.speed.layers --out build/benchmarks
+	$(VENV)/bin/python -m experiments.speed.language_model --out build/benchmarks
 
 # GPU_PYTHON: an environment of yours with JAX for CUDA (and PyTorch, the rival).
 gpu-check: $(GPU_READY)

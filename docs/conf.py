@@ -7,8 +7,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # plain_docstrings
+sys.path.insert(0, str(Path(__file__).parent))  # the two beside this file
 
+import notebooks
 import plain_docstrings
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
@@ -19,11 +20,15 @@ project = "jaxrnn"
 version = release = jaxrnn.__version__
 html_title = f"jaxrnn {version}"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"show_toc_level": 2, "navbar_persistent": []}
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_persistent": [],
+    "use_download_button": False,
+}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
@@ -31,6 +36,18 @@ html_copy_source = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+
+# The pages of notebooks.py, each in a folder of its own.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_execution_timeout = 240
+nb_merge_streams = True  # what a cell prints is one text, however often it was flushed
+
+linkcheck_timeout = 20
+linkcheck_retries = 3
+linkcheck_rate_limit_timeout = 60.0
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_inherit_docstrings = False  # what all recurrences have is told once
@@ -112,6 +129,7 @@ def setup(app):
     app.connect("missing-reference", by_public_name)
     app.connect("source-read", link_page)
     app.connect("include-read", link_included)
+    notebooks.setup(app)
     app.connect("autodoc-process-signature", own_signature)
     app.connect("autodoc-skip-member", pass_over_fields)
     app.connect("autodoc-process-docstring", plain_docstrings.process)

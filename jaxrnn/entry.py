@@ -59,6 +59,11 @@ def as_params(recurrence: Any, params: Any) -> Any:
 
     Where `init` gives None a pass over time may put data of its own, such as noise.
     """
+    if type(recurrence).__hash__ is None:
+        raise ValueError(
+            f"{type(recurrence).__name__} must be a dataclass with frozen=True: a cell is "
+            "a constant of compiled programs"
+        )
     want = _params_of(recurrence)
     try:
         leaves = want.tree.flatten_up_to(params)

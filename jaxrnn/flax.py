@@ -155,6 +155,8 @@ class RNN(nnx.Module):
         strategy: Named | Strategy = "auto",
         checkpoint_every: int | None = None,
     ):
+        if not isinstance(recurrence, Recurrence):
+            raise ValueError(f"RNN takes a cell, or a Stack of some, got {recurrence!r}")
         self.recurrence = recurrence
         self.time_major = time_major
         self.reverse = reverse

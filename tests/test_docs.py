@@ -104,8 +104,18 @@ def test_the_python_of_a_page_runs_as_pasted(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", pages())
 def test_every_file_that_a_page_links_exists(page):
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
-    for link in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", text):
-        assert ((ROOT / page).parent / link).exists(), f"{page} links {link}"
+    for link, heading in re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", text):
+        linked = (ROOT / page).parent / link if link else ROOT / page
+        assert linked.exists(), f"{page} links {link}"
+        if heading:
+            assert heading in headings(linked), f"{page} links {link}#{heading}"
+
+
+def headings(path):
+    """Of a page, as links name them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    for title in re.findall(r"^#+ (.*)$", text, re.M):
+        yield re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def commands():

@@ -15,13 +15,12 @@ from jaxrnn.training.store.saved_step import read_step
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(folder, name, *, until=None):
-    """Runs an example in `folder`, with its last step changed if `until` says so."""
+def run(folder, name, *, changed=()):
+    """Runs an example in `folder`, with a part of its text `changed` into another."""
     script = (EXAMPLES / name).read_text()
-    if until is not None:
-        changed = script.replace("range(done, 200)", f"range(done, {until})")
-        assert changed != script
-        script = changed
+    if changed:
+        assert changed[0] in script
+        script = script.replace(*changed)
     # A report takes long.
     script = script.replace(" = Options(", " = functools.partial(Options, report=False)(")
     script = script.replace("\nimport ", "\nimport functools\nimport ", 1)
@@ -60,7 +59,8 @@ def test_a_loop_of_ones_own_resumes_with_the_same_bits(tmp_path):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     for folder in (parts, whole):
         folder.mkdir()
-    run(parts, "own_loop.py", until=30)  # ten steps past the last save, as if killed
+    # Ten steps past the last save, as if killed.
+    run(parts, "own_loop.py", changed=("range(done, 200)", "range(done, 30)"))
     run(parts, "own_loop.py")
     run(whole, "own_loop.py")
     assert digest(parts) == digest(whole)
@@ -97,6 +97,18 @@ def test_models_together_are_right_more_often_than_alone(tmp_path):
 def test_a_model_fine_tuned_is_better_than_one_from_the_start(tmp_path):
     tuned, alone = figures(run(tmp_path, "fine_tuning.py").splitlines()[-1])
     assert tuned < 0.9 * alone
+
+
+def test_the_texts_of_a_csv_file_are_told_apart(tmp_path):
+    told = run(tmp_path, "csv_classifier.py", changed=("steps=500", "steps=100"))
+    error = figures(next(line for line in told.splitlines() if line.startswith("test")))[-1]
+    assert error < 0.5  # the largest class has 37 %
+
+
+def test_a_module_of_pytorch_is_served_to_many_clients(tmp_path):
+    pytest.importorskip("torch")
+    told = run(tmp_path, "serve_torch.py")
+    assert float(re.findall(r"differs by (\S+),", told)[0]) < 1e-6
 
 
 def digest(folder):

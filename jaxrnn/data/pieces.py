@@ -13,7 +13,12 @@ PIECE = 1 << 20  # bytes
 
 
 def pieces_of(content: bytes, size: int = PIECE) -> Iterator[bytes]:
-    """The content in pieces of `size` bytes, the last one shorter."""
+    """The content in pieces of `size` bytes, the last one shorter.
+
+    Raises ValueError for a str.
+    """
+    if isinstance(content, str):
+        raise ValueError("a text is given as bytes, such as text.encode(), got a str")
     for start in range(0, len(content), size):
         yield content[start : start + size]
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxrnn.data.files import read_json
 from jaxrnn.data.pieces import characters, code_points, pieces_of, whole_words
 
+KINDS = "character", "byte", "word"
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 
@@ -27,11 +28,15 @@ class Tokenizer:
     """Characters, bytes or words to numbers and back.
 
     Words are what white space separates, and every end of a line is the word `<eos>`.
-    What was not seen in training is `<unk>`.
+    What was not seen in training is `<unk>`. Raises ValueError for any other kind.
     """
 
     kind: str
     symbols: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"a tokenizer is of {' or '.join(KINDS)}, got {self.kind!r}")
 
     @classmethod
     def of(cls, kind: str, text: bytes, at_least: int = 1) -> "Tokenizer":

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.models.layers import width_above
 from jaxrnn.models.products import Dtype, Products
 
 
@@ -55,13 +56,7 @@ class Classifier(nnx.Module):
         for name, share in (("dropout", dropout), ("word_dropout", word_dropout)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
-        if not layers:
-            raise ValueError("a Classifier needs at least one layer, got none")
-        width = embedding_size
-        for layer in layers:
-            if layer.input_size != width:
-                raise ValueError(f"{layer} takes {layer.input_size} features, not {width}")
-            width = layer.output_size
+        width = width_above(layers, "Classifier", embedding_size)
 
         # Small, so that what is learned soon outweighs what was drawn.
         self.embedding = nnx.Embed(

@@ -11,6 +11,7 @@ from jax import Array
 from jaxrnn.arrays import across
 from jaxrnn.cell import Cell, Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.models.layers import width_above
 from jaxrnn.models.products import Dtype, Products
 from jaxrnn.wrappers.noise import noise_key
 
@@ -71,13 +72,7 @@ class LanguageModel(nnx.Module):
             raise ValueError(
                 f"dropout_over_time must be 'each' or 'shared', got {dropout_over_time!r}"
             )
-        if not layers:
-            raise ValueError("a LanguageModel needs at least one layer, got none")
-        width = embedding_size
-        for layer in layers:
-            if layer.input_size != width:
-                raise ValueError(f"{layer} takes {layer.input_size} features, not {width}")
-            width = layer.output_size
+        width = width_above(layers, "LanguageModel", embedding_size)
 
         # Inputs of variance 1 for the first layer; as output weights, logits of variance 1.
         spread = embedding_size**-0.5 if tied else 1.0

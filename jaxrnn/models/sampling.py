@@ -55,16 +55,24 @@ class Sampling:
         return temperature, None if self.top_p is None else np.float32(self.top_p)
 
 
+AS_LEARNED = Sampling()
+
+
 def sample(
-    model: LanguageModel, prompt: Array, length: int, key: Array, sampling: Sampling
+    model: LanguageModel,
+    prompt: Array,
+    length: int,
+    key: Array,
+    sampling: Sampling = AS_LEARNED,
 ) -> Array:
     """Continues each column of `prompt` `[T, B]` by `length` tokens: `[length, B]` int32.
 
     Raises ValueError for an empty prompt, a length below 1, or a model whose logits are
     NaN; under a transformation, which cannot see that, tokens of it are `NO_TOKEN`.
     """
-    if prompt.ndim != 2 or prompt.shape[0] == 0:
-        raise ValueError(f"prompt must be [T, B] with T of 1 or more, got {prompt.shape}")
+    shape = np.shape(prompt)
+    if len(shape) != 2 or shape[0] == 0:
+        raise ValueError(f"prompt must be [T, B] with T of 1 or more, got {shape}")
     if length < 1:
         raise ValueError(f"length must be 1 or more, got {length}")
     graph, params = nnx.split(model)

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxrnn.cell import Recurrence
 from jaxrnn.flax import RNN
+from jaxrnn.models.layers import width_above
 from jaxrnn.models.products import Dtype, Products
 from jaxrnn.wrappers.noise import noise_key
 
@@ -43,20 +44,11 @@ class SequenceModel(nnx.Module):
     ):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        if not layers:
-            raise ValueError("a SequenceModel needs at least one layer, got none")
-        for below, above in zip(layers, layers[1:], strict=False):
-            if below.output_size != above.input_size:
-                raise ValueError(
-                    f"{above} takes {above.input_size} features, not {below.output_size}"
-                )
+        width = width_above(layers, "SequenceModel")
         self.layers = nnx.List([RNN(layer, rngs=rngs) for layer in layers])
         self.dropout = nnx.Dropout(dropout)
         self.output = nnx.Linear(
-            layers[-1].output_size,
-            output_size,
-            dot_general=Products(precision),
-            rngs=rngs,
+            width, output_size, dot_general=Products(precision), rngs=rngs
         )
 
     def __call__(

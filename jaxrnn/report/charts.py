@@ -88,7 +88,7 @@ def curves(
         alt.Chart(alt.Data(values=values), width="container", height=260)
         .mark_line(point=alt.OverlayMarkDef(size=12))
         .encode(
-            x=alt.X("x:Q", title=x),
+            x=alt.X("x:Q", title=x, axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("y:Q", title=y, scale=alt.Scale(type=kind)),
             color=alt.Color("name:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=[

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
@@ -18,7 +19,7 @@ def descent(problem: Problem, parts: int, mesh: Mesh) -> Callable[..., tuple[Any
 
     def descend(params: Any, carry: Any, batch: Any, key: Array) -> tuple[Any, Any]:
         def loss(params: Any, carry: Any, batch: Any) -> tuple[Array, Any]:
-            value, carry, metrics = problem.loss(params, carry, batch, key)
+            value, carry, metrics = three_parts(problem.loss(params, carry, batch, key))
             return value, (carry, metrics)
 
         carry = spread(carry, problem.carry_spec, mesh)
@@ -39,3 +40,16 @@ def descent(problem: Problem, parts: int, mesh: Mesh) -> Callable[..., tuple[Any
         return in_parts(of_part, parts, *ways)(carry, batch, key)
 
     return add_up
+
+
+def three_parts(given: Any) -> tuple[Array, Any, dict[str, Array]]:
+    """What a problem's loss gives; raises ValueError for anything else."""
+    if not isinstance(given, tuple | list) or len(given) != 3:
+        kind = f"{len(given)} of them" if isinstance(given, tuple | list) else "one value"
+        raise ValueError(
+            f"a problem's loss gives three: the loss, the carry and a dict of metrics; "
+            f"got {kind} (without a carry or metrics give () and {{}})"
+        )
+    if jnp.shape(given[0]) != ():
+        raise ValueError(f"a loss is one number, got an array {list(jnp.shape(given[0]))}")
+    return given[0], given[1], given[2]

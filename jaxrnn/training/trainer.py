@@ -147,7 +147,10 @@ class Trainer:
 
     def measures(self, split: str) -> bool:
         """Whether there is anything to measure on "valid" or "test"."""
-        return self.problem.evaluation(split) is not None
+        batches = self.problem.evaluation(split)
+        if batches is not None and not hasattr(batches, "__getitem__"):
+            raise ValueError(f"evaluation gives a list of batches or None, got {batches!r}")
+        return batches is not None
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """The figures of a state's averages, or params, on "valid" or "test"."""

@@ -21,6 +21,7 @@ class RunDirectory:
         self.config = self.path / "config.json"
         self.history = self.path / "history.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+        self.events = self.path / "tensorboard"
         self.result = self.path / "result.json"
         self.picture = self.path / "loss.png"
         self.tokenizer = self.path / "tokenizer.json"

@@ -173,7 +173,8 @@ class Loop:
         halted = done < self.step
         rows = [as_row(n, metrics) for n, metrics in self._unwritten if n <= done]
         self._unwritten.clear()
-        self.log.write(rows)
+        if rows:
+            self.log.write(rows, {"tokens_per_second": self.progress.speed(self.step)})
         if halted:
             raise Halted(done)
         told = {name: number for row in rows for name, number in row.items()}

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrnn.training.processes import first_only
+from jaxrnn.training.run.events import EventLog
 
 
 class MetricsLog:
@@ -16,11 +17,11 @@ class MetricsLog:
     `valid_loss` and, where the model says something, its `sample`; so the file of a resumed
     run is the file of an uninterrupted one. A number that is not finite is null, as JSON
     knows no other. Several processes all call; the first one writes, and where it cannot
-    all of them raise.
+    all of them raise. What it writes goes into `events` too, where there are some.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, events: EventLog | None = None) -> None:
+        self.path, self.events = path, events
 
     def cut_back(self, step: int, *, evaluated: bool = True) -> None:
         """Drops the rows after `step`, and a last line that was never finished.
@@ -29,8 +30,16 @@ class MetricsLog:
         """
         first_only(lambda: self._cut_back(step, evaluated))
 
-    def write(self, rows: Iterable[dict[str, Any]]) -> None:
-        first_only(lambda: self._append(rows))
+    def write(
+        self, rows: Sequence[dict[str, Any]], fleeting: Mapping[str, float] | None = None
+    ) -> None:
+        """fleeting: of the last row, for the events alone; another start of the run would
+        measure other numbers."""
+        first_only(lambda: self._append(rows, fleeting or {}))
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
 
     def _cut_back(self, step: int, evaluated: bool) -> None:
         kept = [
@@ -42,10 +51,16 @@ class MetricsLog:
         written = self.path.with_name(f"{self.path.name}.tmp")
         written.write_text("".join(map(as_line, kept)), encoding="utf-8")
         written.replace(self.path)
+        if self.events is not None:
+            self.events.begin(kept, first=step + evaluated)
 
-    def _append(self, rows: Iterable[dict[str, Any]]) -> None:
+    def _append(
+        self, rows: Sequence[dict[str, Any]], fleeting: Mapping[str, float]
+    ) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(map(as_line, rows))
+        if self.events is not None and rows:
+            self.events.write([*rows[:-1], {**rows[-1], **fleeting}])
 
 
 def is_evaluation(row: dict[str, Any]) -> bool:

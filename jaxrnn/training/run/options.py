@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,8 @@ class Options:
     """How a run is kept, trained, measured and guarded: the command line's flat options.
 
     Paths may be given as texts, and numbers as those of NumPy, or whole ones for floats:
-    they are kept as what a file of JSON gives back.
+    they are kept as what a file of JSON gives back. Raises ValueError for an option that
+    is none of its choices, and for a part of a number where a whole one is wanted.
     """
 
     run_dir: Path = Path("runs/run")
@@ -48,6 +49,8 @@ class Options:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
     report: bool = True
     """Write report.html at the end, where the extra `report` is installed."""
+    log_to: Literal["tensorboard"] | None = None
+    """Write what is logged for TensorBoard too, into the folder tensorboard of the run."""
     traceback: bool = False
     """Show where an error was raised, not only its sentence."""
     seed: int = 0
@@ -128,6 +131,14 @@ class Options:
                 value = Path(value)
             elif field.type in (float, float | None) and isinstance(value, int):
                 value = float(value)
+            elif field.type in (int, int | None) and isinstance(value, float):
+                if not value.is_integer():
+                    raise ValueError(f"{field.name} must be a whole number, got {value}")
+                value = int(value)
+            known = choices(field.type)
+            if known and value not in known:
+                named = ", ".join(map(str, known))
+                raise ValueError(f"unknown {field.name} {value!r}; known: {named}")
             object.__setattr__(self, field.name, value)
 
     @property
@@ -160,6 +171,7 @@ class Options:
             "fsdp",
             "mesh",
             "report",
+            "log_to",
             "traceback",
             "log_every",
             "on_nan",
@@ -242,6 +254,14 @@ class Options:
             loss_factor=self.loss_factor,
         )
         return Optimiser(transform, schedule, plateau)
+
+
+def choices(kind: Any) -> tuple[Any, ...]:
+    """The values that a type of `Literal` has; none for any other type."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    parts = [part for part in get_args(kind) if get_origin(part) is Literal]
+    return (*get_args(parts[0]), None) if parts else ()
 
 
 def as_plain(value: Any) -> Any:

@@ -16,14 +16,21 @@ class Progress:
     """Shows loss, perplexity or bits, learning rate, tokens per second and time left.
 
     `unit` is what the loss is counted in, such as "nats/character": characters and bytes
-    are shown as bits, words and tokens as perplexity. `seconds` were spent before. A
-    context manager. Of several processes the first one speaks.
+    are shown as bits, words and tokens as perplexity. `counted` is what the speed is told
+    in, tokens or rows. `seconds` were spent before. A context manager. Of several
+    processes the first one speaks.
     """
 
     def __init__(
-        self, steps: int, done: int, tokens_per_step: int, unit: str, seconds: float = 0.0
+        self,
+        steps: int,
+        done: int,
+        tokens_per_step: int,
+        unit: str,
+        seconds: float = 0.0,
+        counted: str = "tokens",
     ) -> None:
-        self.steps, self.done, self.unit = steps, done, unit
+        self.steps, self.unit, self.counted = steps, unit, counted
         self.tokens_per_step = tokens_per_step
         self._began, self._done_before, self._seconds_before = (
             time.monotonic(),
@@ -53,19 +60,23 @@ class Progress:
         """Spent on the run so far, in all its starts, evaluations and saving included."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def speed(self, step: int) -> float:
+        """Tokens a second of this start of the run, which is at `step`."""
+        return self._steps_per_second(step) * self.tokens_per_step
+
     def training(self, step: int, loss: float | None, learning_rate: float | None) -> None:
         """Shows where training is; None for what its step does not measure."""
-        self.done = step
-        speed = self._steps_per_second() * self.tokens_per_step
         shown = "  ".join(
             [
                 *([] if loss is None else [loss_shown(loss, self.unit, 3)]),
                 *([] if learning_rate is None else [f"lr {learning_rate:.2e}"]),
-                f"{speed:,.0f} tokens/s",
+                f"{self.speed(step):,.0f} {self.counted}/s",
             ]
         )
         if self.bar.disable:
-            left = self.bar.format_interval((self.steps - step) / self._steps_per_second())
+            left = self.bar.format_interval(
+                (self.steps - step) / self._steps_per_second(step)
+            )
             self.say(f"step {step}/{self.steps}  {shown}  {left} left")
         else:
             self.bar.set_postfix_str(shown, refresh=False)
@@ -100,9 +111,8 @@ class Progress:
         except BrokenPipeError:
             speak_to_nobody()
 
-    def _steps_per_second(self) -> float:
-        """Of this start of the run."""
-        return (self.done - self._done_before) / (time.monotonic() - self._began)
+    def _steps_per_second(self, step: int) -> float:
+        return (step - self._done_before) / (time.monotonic() - self._began)
 
 
 def figures_shown(split: str, figures: dict[str, float], unit: str) -> str:

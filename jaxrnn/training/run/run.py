@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxrnn.extras import require
 from jaxrnn.training.evaluation import watching
 from jaxrnn.training.processes import first_only, is_first, together
 from jaxrnn.training.run.directory import RunDirectory, write_json
+from jaxrnn.training.run.events import make_events
 from jaxrnn.training.run.loop import Halted, Loop, shown_until
 from jaxrnn.training.run.memory import peak_memory
 from jaxrnn.training.run.metrics import MetricsLog, read_metrics
@@ -40,7 +41,7 @@ class Run:
 
     Entering begins the run or goes on with the one in the folder, as the options say.
     Raises ValueError if the folder holds another run, is locked, or cannot be restored,
-    and ImportError where what shows a run is missing, which the extra "run" brings.
+    and ImportError where what shows a run is missing, which an extra brings.
     """
 
     def __init__(self, trainer: Trainer, options: Options) -> None:
@@ -52,10 +53,14 @@ class Run:
         if self.plan.patience is not None and not trainer.measures("valid"):
             raise ValueError("patience needs a problem with something to validate on")
         self.directory = RunDirectory(options.run_dir)
+        self.events = make_events(options.log_to, self.directory.events)
         self.skips = Skips.asked(options.skip_batches)
         self.seconds = 0.0
         self.evaluation_due = False  # of the state's step, where it was cut short
         self._stack = ExitStack()
+
+    def __repr__(self) -> str:
+        return f"<Run in {self.options.run_dir}>"
 
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
@@ -96,9 +101,9 @@ class Run:
 
     def _train(self, stop: StopRequest) -> None:
         step = int(self.state.step)
-        log = MetricsLog(self.directory.metrics)
-        log.cut_back(step, evaluated=not self.evaluation_due)
-        with self._progress() as progress:
+        log = MetricsLog(self.directory.metrics, self.events)
+        with closing(log), self._progress() as progress:
+            log.cut_back(step, evaluated=not self.evaluation_due)
             if step:
                 progress.say(f"going on from step {step} of {self.directory.path}")
             elif self.origin is not None:
@@ -127,6 +132,7 @@ class Run:
             self.trainer.tokens_per_step,
             self.problem.unit,
             self.seconds,
+            "rows" if self.problem.tokens_per_step is None else "tokens",
         )
 
     def finish(self, stop: StopRequest | None = None) -> dict[str, Any]:
