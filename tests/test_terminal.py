@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -101,3 +102,10 @@ def test_an_argument_is_what_was_typed_in_any_locale():
     assert terminal.as_bytes("é") == terminal.as_bytes("\udcc3\udca9") == "é".encode()
     assert terminal.as_text("\udcc3\udca9 \udcff") == "é \ufffd"
     assert terminal.as_bytes("\udcff") == b"\xff"
+
+
+@pytest.mark.parametrize("module", ["experiments.results", "jaxrnn.report"])
+def test_the_usage_names_a_module_as_it_is_called(module):
+    command = [sys.executable, "-m", module, "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.startswith(f"usage: python -m {module} ")

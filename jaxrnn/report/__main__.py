@@ -17,7 +17,6 @@ from jaxrnn.training.run.terminal import as_text
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxrnn.report",
         description="Write a page about runs, to look at in any browser. It needs no "
         "server and no network; the folders of the runs are only read.",
     )

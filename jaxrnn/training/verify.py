@@ -79,7 +79,6 @@ def verify(run_dir: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxrnn.training.verify",
         description="Check the digests of every checkpoint of a run. "
         "Exit code 0: all good, 1: some damaged, not to be read, or none there.",
     )

@@ -18,6 +18,7 @@ UNREAD = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 def run(main: Callable[[], int | None]) -> None:
     """Calls a command's `main` and exits with the code that it returns."""
     _prepare()
+    _name_as_called()
     keep_programs()
     try:
         try:
@@ -65,6 +66,13 @@ def _prepare() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
             stream.reconfigure(errors="jaxrnn.shown")
+
+
+def _name_as_called() -> None:
+    """Has the usage name a module as `python -m` does, not by the path of its file."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is not None and spec.name != "__main__":
+        sys.argv[0] = f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 _FAILING = ("strict", "surrogateescape")
