@@ -1,5 +1,8 @@
 """Recurrent networks for JAX: pure functional cells, run over time with `lax.scan`."""
 
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
 from jaxrnn.cell import (
     Cell as Cell,
     Composition as Composition,
@@ -151,3 +154,27 @@ from jaxrnn.wrappers.zoneout import (
 )
 
 __version__ = "0.1.0"
+
+# Imported when first asked for: most need Flax, Optax or Orbax, which take long to import.
+_PARTS = (
+    "convert",
+    "data",
+    "diagnostics",
+    "flax",
+    "models",
+    "online",
+    "report",
+    "strategies",
+    "testing",
+    "training",
+)
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _PARTS:
+        return _import_module(f"jaxrnn.{name}")
+    raise AttributeError(f"module 'jaxrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PARTS})

@@ -1,5 +1,7 @@
 """What newcomers are likely to get wrong is told in a sentence, before it costs time."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -9,6 +11,7 @@ import pytest
 from flax import nnx
 from test_loop import OPTIONS, Following
 
+import jaxrnn
 from jaxrnn import GRU, LSTM, Elman, unroll
 from jaxrnn.data.tokenizer import Tokenizer
 from jaxrnn.flax import RNN
@@ -122,3 +125,15 @@ def test_a_cell_of_ones_own_that_is_not_frozen_is_told_so():
     params = Elman(3, 4).init(jax.random.key(0))
     with pytest.raises(ValueError, match="Mine must be a dataclass with frozen=True"):
         unroll(cell, params, jnp.ones((5, 3)))
+
+
+def test_a_part_needs_no_import_of_its_own():
+    code = (
+        "import sys, jaxrnn\n"
+        "assert not {'flax', 'optax', 'orbax'} & set(sys.modules)\n"
+        "print(jaxrnn.flax.RNN, 'models' in dir(jaxrnn), jaxrnn.training.Options)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="module 'jaxrnn' has no attribute 'lstm'"):
+        jaxrnn.lstm  # noqa: B018
