@@ -135,12 +135,15 @@ def to_keep(folder: Path, options: Options) -> Figure:
     """What `figures.jsonl` keeps of a run: the test figure, or that of validation."""
     assert options.keep is not None
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    test, known = figure(result, "test"), published(folder.name)
+    here = figure(result, "test" if "test_loss" in result else "valid")
+    if here is None:
+        raise ValueError(f"{folder} was measured on nothing")
+    known = published(folder.name)
     return Figure(
         task=options.keep,
         run=folder.name,
         measure=measure_of(result),
-        here=round(figure(result, "valid") if test is None else test, 4),
+        here=round(here, 4),
         published=None if known is None else known.test,
         source="" if known is None else known.source,
         parameters=result["parameters"],

@@ -12,6 +12,7 @@ command goes on where it stopped, and then prints the table and draws the pictur
 """
 
 import json
+import operator
 import os
 import time
 from collections.abc import Sequence
@@ -201,8 +202,8 @@ def main() -> None:
         for name in options.networks:
             config_of(options, name, 0.0, 0)
     found = {name: compared(options, name) for name in options.networks}
-    rows = {name: row(options, name, folders) for name, folders in found.items()}
-    print(table(COLUMNS, sorted(rows.values(), key=lambda cells: cells[5])))
+    rows = [row(options, name, folders) for name, folders in found.items()]
+    print(table(COLUMNS, sorted(rows, key=operator.itemgetter(5))))
     draw(options, found)
     print(options.picture)
 

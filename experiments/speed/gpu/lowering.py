@@ -16,6 +16,7 @@ import jaxrnn
 
 from ..probes import brief, emit
 from . import layers, persistent, persistent_check
+from .inputs import CELLS, inputs
 from .measure import distance
 
 
@@ -29,7 +30,7 @@ def lowered(name: str, function: Any, *arguments: Any) -> None:
 
 
 def rungs(kind: str, size: int, batch: int, length: int) -> None:
-    cell, *arrays = layers.inputs(kind, size, batch, length)
+    cell, *arrays = inputs(kind, size, batch, length)
     params, xs, ys_bar = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), arrays)
     for name, program in layers.programs(cell, "bfloat16").items():
         weights = program.weights(cell, params)
@@ -50,7 +51,7 @@ def gradient(unroll: Any, params: Any, xs: Any, ys_bar: Any, carry: Any, flags: 
 def kernels(cases: list[tuple[int, int]], batch: int, length: int) -> None:
     """Value and gradient, with a carry, masks and resets."""
     for size, blocks in cases:
-        cell, *arrays = layers.inputs("lstm", size, batch, length)
+        cell, *arrays = inputs("lstm", size, batch, length)
         arrays = jax.tree.map(jnp.asarray, arrays)
         carry = cell.initial_carry(arrays[0], (batch,))
         arrays.append(jax.tree.map(lambda a: a + 0.5, carry))
@@ -76,7 +77,7 @@ def main() -> None:
         rungs("lstm", 16, 2, 8)
         kernels([(64, 2)], batch=5, length=7)
         return
-    for kind in layers.CELLS:
+    for kind in CELLS:
         rungs(kind, 512, batch=64, length=512)
     kernels([(128, 4), (256, 8), (512, 16)], batch=64, length=16)
 
