@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from jaxrnn.extras import require
+from jaxrnn.diagnostics.plots import new_figure, save
 from jaxrnn.training.run import terminal
 from jaxrnn.training.run.command import refusals
 from jaxrnn.training.run.metrics import read_metrics
@@ -155,13 +155,9 @@ def to_keep(folder: Path, options: Options) -> Figure:
 
 def draw(folders: Sequence[Path], picture: Path) -> None:
     """The validation figures by share of the steps, a curve a run."""
-    require("matplotlib", "run")
-    from matplotlib.figure import Figure
-
     units = {json.loads((f / "result.json").read_text())["unit"] for f in folders}
     panels = {unit: number for number, unit in enumerate(sorted(units))}
-    drawn = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
-    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
+    drawn, (axes,) = new_figure(columns=len(panels))
     for folder in folders:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         lines = [
@@ -176,7 +172,7 @@ def draw(folders: Sequence[Path], picture: Path) -> None:
         axes[number].set(xlabel="share of the steps")
         axes[number].set_ylabel(f"validation, {MEASURES.get(unit, unit)}")
         axes[number].legend(fontsize="small")
-    drawn.savefig(picture, dpi=120)
+    save(drawn, picture)
 
 
 def main() -> None:
