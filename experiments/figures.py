@@ -1,8 +1,10 @@
-"""The figures that are told: a line of JSON for each in figures.jsonl, and their table."""
+"""The figures that are told: a line of JSON for each in figures.jsonl, and their tables."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ from .markdown import table
 FILE = Path(__file__).with_name("figures.jsonl")
 COLUMNS = {
     "what": "",
-    "measure": "in",
     "published": "published",
     "here": "here",
     "difference": "difference",
@@ -54,20 +55,17 @@ class Figure:
             cells["parameters"] = f"{self.parameters:,}"
         if self.minutes is not None:
             cells["minutes"] = f"{self.minutes:.1f}"
-        plain = {name: getattr(self, name) for name in ("measure", "hardware", "commit")}
-        return plain | cells
+        return cells | {"hardware": self.hardware, "commit": self.commit}
 
 
 def told(figures: Iterable[Figure]) -> str:
-    """Their table, with a line for the name of every task."""
-    rows, task = [], None
-    for figure in figures:
-        if figure.task != task:
-            task = figure.task
-            rows.append([f"**{task}**", *[""] * (len(COLUMNS) - 1)])
-        cells = figure.cells()
-        rows.append([cells.get(name, "") for name in COLUMNS])
-    return table(COLUMNS.values(), rows)
+    """In Markdown, a table under a heading for each task."""
+    parts = []
+    for (task, measure), group in groupby(figures, attrgetter("task", "measure")):
+        rows = ([f.cells().get(name, "") for name in COLUMNS] for f in group)
+        heads = COLUMNS | {"here": f"here, {measure}"}
+        parts += [f"### {task}", table(heads.values(), rows)]
+    return "\n\n".join(parts)
 
 
 def read(file: Path) -> list[Figure]:

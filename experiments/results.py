@@ -4,7 +4,7 @@
     python -m experiments.results runs/* [--picture learning.png]
     python -m experiments.results runs/ptb-* --keep "words of Penn Treebank, test"
 
-Without runs, the table of `experiments/README.md`: of the figures kept in figures.jsonl.
+Without runs, the tables of `experiments/README.md`: of the figures kept in figures.jsonl.
 Of runs, a line for every folder that has a result: perplexity of words, bits of characters,
 percent of right answers, else nats. What is published is known by the name of the folder,
 which is that of the preset unless told otherwise; a run may be `NAME-...`, such as one of

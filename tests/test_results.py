@@ -95,7 +95,7 @@ def test_a_row_ends_with_its_time_or_below_its_mark(tmp_path, monkeypatch):
     assert run(sleep, 30) == "given up: 200, the mark is 100"
 
 
-def test_the_table_that_the_experiments_tell_is_that_of_the_figures_kept(call):
+def test_the_tables_that_the_experiments_tell_are_those_of_the_figures_kept(call):
     code, out, _ = call(results.main)
     told = (Path(results.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert code == 0 and told.endswith(f"\n\n{out}")
