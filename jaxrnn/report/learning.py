@@ -61,8 +61,10 @@ def chart_of(points: Sequence[Point], figures: Sequence[str], several: bool) -> 
     parts = alt.Scale(domain=[TRAINING, EVALUATION])
     dashes: dict[str, Any] = {}
     colour = alt.Color("part:N", title=None, scale=parts)
+    # Pale colours on a channel of their own, so that the legend is not as pale.
+    pale = alt.Fill("part:N", scale=parts, legend=None)
     if several:
-        colour = alt.Color("run:N", title="run")
+        colour, pale = alt.Color("run:N", title="run"), alt.Fill("run:N", legend=None)
         dashes = {"strokeDash": alt.StrokeDash("part:N", title=None, scale=parts)}
     base = (
         alt.Chart(
@@ -74,7 +76,6 @@ def chart_of(points: Sequence[Point], figures: Sequence[str], several: bool) -> 
         .transform_filter("datum.step >= first && datum.step <= last")
         .encode(
             x=alt.X("step:Q", title="step", scale=alt.Scale(nice=False)),
-            color=colour,
             tooltip=["run:N", "part:N", "step:Q", alt.Tooltip("value:Q", format=".5g")],
         )
     )
@@ -82,13 +83,13 @@ def chart_of(points: Sequence[Point], figures: Sequence[str], several: bool) -> 
     band = (
         base.transform_filter("datum.high > datum.low")
         .mark_area(opacity=0.2, clip=True)
-        .encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+        .encode(y=alt.Y("low:Q", title=None), y2="high:Q", fill=pale)
     )
-    line = base.mark_line(clip=True).encode(y=y, **dashes)
+    line = base.mark_line(clip=True).encode(y=y, color=colour, **dashes)
     dots = (
         base.transform_filter(f"datum.part == '{EVALUATION}'")
         .mark_point(filled=True, clip=True, size=45)
-        .encode(y=y)
+        .encode(y=y, color=colour)
         .add_params(alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey]"))
     )
     title = alt.TitleParams(text=alt.ExprRef(expr="figure"))
