@@ -1,6 +1,6 @@
 # make train   sets up .venv and trains the demo language model into runs/demo
-# make test    sets up .venv and runs the tests that a change needs: a quarter of an hour
-# make slow    the others: more of the same kinds, as long again
+# make test    sets up .venv and runs the tests that a change needs
+# make slow    the others: more of the same kinds, about as long
 # make coverage   all of them, and which lines none runs; the page build/coverage/index.html
 # make faults  kills, damages and fills the disk of a few hundred runs: about 15 minutes
 # make topologies  trains one model on many meshes and in several processes: the same numbers

@@ -1,4 +1,4 @@
-"""The figures that are told: a line of JSON for each in figures.jsonl, and their tables."""
+"""What trained models came to: a line of JSON each in figures.jsonl, and their tables."""
 
 import json
 from collections.abc import Iterable

@@ -12,14 +12,12 @@ from experiments.language_model import equal_time
 def arguments(tmp_path, monkeypatch):
     text = tmp_path / "text"
     text.write_text("to be, or not to be: that is the question. " * 600)
-    chosen = []
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *call: chosen.append(call))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: None)
     monkeypatch.setattr(equal_time, "MEASURED", 0.0)
-    yield [
+    return [
         *("--data", text, "--runs", tmp_path / "runs", "--seconds", "0.01", "--seeds", "2"),
         *("--picture", tmp_path / "picture.png", "--networks", "lstm", "transformer"),
     ]
-    assert all(process == 0 and len(cores) == 1 for process, cores in chosen)
 
 
 @pytest.mark.slow
@@ -48,6 +46,9 @@ def test_every_network_learns_at_every_rate_and_then_with_every_seed(
     assert code == 0 and again.splitlines()[0].startswith("| network")
     assert again.splitlines() == out.splitlines()[-len(again.splitlines()) :]
 
+    code, _, error = call(equal_time.main, *arguments, "--seconds", "60")
+    assert code == 2 and "was trained for 1 steps, and 60 seconds are" in error
+
 
 def test_a_network_that_is_none_is_refused_before_any_is_trained(call, arguments, tmp_path):
     code, _, error = call(equal_time.main, *arguments, "lstn")
@@ -59,3 +60,11 @@ def test_a_system_without_affinity_is_refused(call, arguments, monkeypatch):
     monkeypatch.delattr(os, "sched_setaffinity")
     code, _, error = call(equal_time.main, *arguments)
     assert code == 2 and "equal time needs Linux" in error
+
+
+def test_the_process_keeps_to_the_last_of_its_cores(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 3})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *call: chosen.append(call))
+    equal_time.on_one_core()
+    assert chosen == [(0, {3})]

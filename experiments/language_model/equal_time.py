@@ -3,7 +3,7 @@
     python -m experiments.language_model.equal_time --data tinyshakespeare/input.txt
 
 The time is that of one processor core at work on training steps, compilation and
-evaluations left out: what else the machine does hardly changes it. It is measured on a few
+evaluations left out; waiting for other programs does not count. It is measured on a few
 steps of each network before the first run of it, and gives the number of steps. The first
 seed learns at every rate, the others at its best one.
 
@@ -12,13 +12,12 @@ command goes on where it stopped, and then prints the table and draws the pictur
 """
 
 import json
-import operator
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from jaxrnn.diagnostics.plots import new_figure, save
 from jaxrnn.training import Trainer
 from jaxrnn.training.run import command, terminal
 from jaxrnn.training.run.metrics import read_metrics
+from jaxrnn.training.run.reopen import read_options
 
 from ..markdown import table
 from .config import PRESETS, Config
@@ -52,6 +52,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transformer": {"layers": 3, "hidden_size": 96},
 }
 MEASURED = 3.0  # seconds of steps, after a few to get going
+COLUMNS = "network", "parameters", "rate", "steps", "ms a step", "mean", "seeds"
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,6 @@ class Options:
     seeds: int = 3
     learning_rates: tuple[float, ...] = (3e-3, 1e-2)
     picture: Path = Path("equal_time.png")
-
-
-class Pace(NamedTuple):
-    """How many steps a network does in the time."""
-
-    steps: int
-    seconds_per_step: float
 
 
 def on_one_core() -> None:
@@ -103,17 +97,20 @@ def config_of(options: Options, name: str, rate: float, seed: int) -> Config:
     )
 
 
-def pace_of(options: Options, name: str) -> Pace:
-    """Measured once, and kept beside the runs."""
+def pace_of(options: Options, name: str) -> float:
+    """The seconds of a step, measured once and kept beside the runs."""
     kept = options.runs / f"{name}.json"
     if kept.exists():
-        return Pace(**json.loads(kept.read_text(encoding="utf-8")))
+        return read(kept)["seconds_per_step"]
     config = config_of(options, name, options.learning_rates[0], 0)
-    seconds = seconds_per_step(config.make_trainer(make_problem(config)))
-    pace = Pace(max(1, round(options.seconds / seconds)), seconds)
+    pace = seconds_per_step(config.make_trainer(make_problem(config)))
     options.runs.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(pace._asdict()) + "\n", encoding="utf-8")
+    kept.write_text(json.dumps({"seconds_per_step": pace}) + "\n", encoding="utf-8")
     return pace
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def seconds_per_step(trainer: Trainer) -> float:
@@ -130,11 +127,14 @@ def seconds_per_step(trainer: Trainer) -> float:
 
 
 def trained(options: Options, name: str, rate: float, seed: int) -> float:
-    """The validation loss that a run comes to; one that came to its end is left alone."""
+    """The validation loss that a run comes to; one that came to its end is left alone.
+
+    Raises ValueError if that one had another time.
+    """
     config = config_of(options, name, rate, seed)
     result = config.run_dir / "result.json"
+    steps = max(1, round(options.seconds / pace_of(options, name)))
     if not result.exists():
-        steps = pace_of(options, name).steps
         config = replace(
             config,
             steps=steps,
@@ -143,7 +143,13 @@ def trained(options: Options, name: str, rate: float, seed: int) -> float:
         )
         print(f"\n{config.run_dir.name}: {steps} steps")
         command.train(config, lambda: config.make_trainer(make_problem(config)))
-    return json.loads(result.read_text(encoding="utf-8"))["valid_loss"]
+    ended = read(result)
+    if ended["step"] != steps:
+        raise ValueError(
+            f"{config.run_dir} was trained for {ended['step']} steps, and "
+            f"{options.seconds:g} seconds are {steps}: another time needs other --runs"
+        )
+    return ended["valid_loss"]
 
 
 def compared(options: Options, name: str) -> list[Path]:
@@ -155,20 +161,19 @@ def compared(options: Options, name: str) -> list[Path]:
     return [config_of(options, name, best, seed).run_dir for seed in range(options.seeds)]
 
 
-COLUMNS = "network", "parameters", "rate", "steps", "ms a step", "mean", "seeds"
+def losses_of(folders: Sequence[Path]) -> list[float]:
+    return [read(folder / "result.json")["valid_loss"] for folder in folders]
 
 
 def row(options: Options, name: str, folders: Sequence[Path]) -> list[str]:
     """A line of the table."""
-    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
-    losses = [result["valid_loss"] for result in results]
-    pace = pace_of(options, name)
+    result, losses = read(folders[0] / "result.json"), losses_of(folders)
     return [
         f"`{name}`",
-        f"{results[0]['parameters']:,}",
-        folders[0].name.split("-", 1)[1].rsplit("-", 1)[0],
-        f"{pace.steps:,}",
-        f"{1000 * pace.seconds_per_step:.1f}",
+        f"{result['parameters']:,}",
+        f"{read_options(folders[0], Config).learning_rate:g}",
+        f"{result['step']:,}",
+        f"{1000 * pace_of(options, name):.1f}",
         f"**{np.mean(losses):.3f}**",
         ", ".join(f"{loss:.3f}" for loss in losses),
     ]
@@ -182,7 +187,7 @@ def draw(options: Options, found: dict[str, list[Path]]) -> None:
         measured = [[r for r in rows if "valid_loss" in r] for rows in runs]
         pace = pace_of(options, name)
         axes.plot(
-            [row["step"] * pace.seconds_per_step for row in measured[0]],
+            [row["step"] * pace for row in measured[0]],
             np.mean([[row["valid_loss"] for row in rows] for rows in measured], axis=0),
             marker=".",
             color=f"C{number % 10}",
@@ -201,9 +206,9 @@ def main() -> None:
         on_one_core()
         for name in options.networks:
             config_of(options, name, 0.0, 0)
-    found = {name: compared(options, name) for name in options.networks}
-    rows = [row(options, name, folders) for name, folders in found.items()]
-    print(table(COLUMNS, sorted(rows, key=operator.itemgetter(5))))
+        found = {name: compared(options, name) for name in options.networks}
+    ranked = sorted(found, key=lambda name: np.mean(losses_of(found[name])))
+    print(table(COLUMNS, [row(options, name, found[name]) for name in ranked]))
     draw(options, found)
     print(options.picture)
 

@@ -146,7 +146,10 @@ class Trainer:
         return self._step(state, batch)
 
     def measures(self, split: str) -> bool:
-        """Whether there is anything to measure on "valid" or "test"."""
+        """Whether there is anything to measure on "valid" or "test".
+
+        Raises ValueError for batches that are no list, such as a generator.
+        """
         batches = self.problem.evaluation(split)
         if batches is not None and not hasattr(batches, "__getitem__"):
             raise ValueError(f"evaluation gives a list of batches or None, got {batches!r}")
